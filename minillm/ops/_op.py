@@ -1,0 +1,174 @@
+"""The one decorator: it turns a forward and a backward into an op.
+
+An op is called like the plain function it wraps. Behind the call stand four small services: the
+arrays' dtypes are checked, the active backend's pair is chosen, the cache remembers which pair made
+it, and a running `trace` hears of the call. Nothing else happens here; the mathematics is in the
+files beside this one.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from minillm.ops._state import Registry, current, numeric_error, record
+
+__all__ = ["Cache", "Op", "check_shape", "op", "register", "sum_to_shape"]
+
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
+
+class Op(Protocol):
+    """What `@op` returns, for a type checker."""
+
+    __name__: str
+    backward: Callable[[Any, "Cache"], Any]
+    defbackward: Callable[[Callable], Callable]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, "Cache"]: ...
+
+
+class Cache:
+    """What a forward leaves for its backward: the saved values and the pair that saved them."""
+
+    __slots__ = ("_backward", "dtype", "op", "saved", "shape")
+
+    def __init__(self, op_name, backward, saved, out):
+        self.op, self._backward, self.saved = op_name, backward, saved
+        self.shape = getattr(out, "shape", None)  # None for several outputs
+        self.dtype = getattr(out, "dtype", None)
+
+    def __repr__(self):
+        return f"<cache of {self.op}>"
+
+    def __reduce__(self):
+        raise TypeError(f"a cache of {self.op} holds a live backward and cannot be pickled")
+
+
+def op(forward):
+    """Make an op of a readable forward; its backward follows with `@name.defbackward`.
+
+    Positional parameters are differentiated, keyword-only ones are not. The decorated function
+    returns `(out, cache)`, and `name.backward(dout, cache)` returns one gradient for each
+    positional parameter, in their order.
+
+    Raises
+    ------
+    ValueError
+        if a positional argument is not float32 or float64, or if they differ in dtype.
+    """
+    name = forward.__name__
+    parameters = inspect.signature(forward).parameters.values()
+    positional = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
+
+    @functools.wraps(forward)
+    def dispatch(*args, **kwargs):
+        dtype = None
+        for label, value in zip(positional, args, strict=False):
+            dtype = _check_floats(name, label, value, dtype)
+        for label in kwargs.keys() & positional:
+            dtype = _check_floats(name, label, kwargs[label], dtype)
+        state = current()
+        pair_forward, pair_backward = Registry.pair(name, state.backend)
+        if state.trace is not None:
+            with record(state, name, forward, positional, args, kwargs) as step:
+                out, saved = pair_forward(*args, **kwargs)
+                step.finish(out)
+        else:
+            out, saved = pair_forward(*args, **kwargs)
+        return out, Cache(name, pair_backward, saved, out)
+
+    def defbackward(backward):
+        @functools.wraps(backward)
+        def dispatch_backward(dout, cache):
+            if not isinstance(cache, Cache) or cache.op != name:
+                raise ValueError(f"{backward.__name__}: cache must come from {name}, got {cache!r}")
+            if cache.shape is not None:
+                dout = _check_dout(name, dout, cache)
+            state = current()
+            if state.trace is not None:
+                with record(state, backward.__name__, backward, ("dout",), (dout,), {}) as step:
+                    grads = cache._backward(dout, cache.saved)
+                    step.finish(grads)
+                return grads
+            return cache._backward(dout, cache.saved)
+
+        Registry.define(name, forward, backward)
+        dispatch.backward = dispatch_backward
+        return dispatch_backward
+
+    dispatch.defbackward = defbackward
+    dispatch.positional = positional
+    return dispatch
+
+
+def register(name, backend, forward, backward):
+    """Give `backend` its own pair for the op `name`; the signature must be the reference's.
+
+    Raises
+    ------
+    ValueError
+        for an unknown op, or for the backend "numpy": the reference is never replaced.
+    """
+    Registry.register(name, backend, forward, backward)
+
+
+def check_shape(name, array, expected):
+    """Refuse an array whose shape is not `expected`; None in `expected` stands for any length.
+
+    Raises
+    ------
+    ValueError
+        naming the argument, what came and what was expected.
+    """
+    shape = array.shape
+    if len(shape) != len(expected) or any(
+        e is not None and s != e for s, e in zip(shape, expected, strict=True)
+    ):
+        wanted = "(" + ", ".join("any" if e is None else str(e) for e in expected)
+        wanted += ",)" if len(expected) == 1 else ")"
+        raise ValueError(f"{name} must have shape {wanted}, got {shape}")
+
+
+def sum_to_shape(gradient, shape):
+    """Sum a gradient over the axes along which its parameter, of `shape`, was broadcast."""
+    extra = gradient.ndim - len(shape)
+    axes = tuple(range(extra)) + tuple(
+        axis + extra for axis, n in enumerate(shape) if n == 1 and gradient.shape[axis + extra] != 1
+    )
+    return gradient.sum(axis=axes, keepdims=True).reshape(shape) if axes else gradient.reshape(shape)
+
+
+def _check_floats(op_name, label, value, dtype):
+    """Walk an argument's arrays: all float32 or all float64. Returns the dtype seen."""
+    if value is None:
+        return dtype
+    if isinstance(value, dict):
+        for key, child in value.items():
+            dtype = _check_floats(op_name, f"{label}[{key!r}]", child, dtype)
+        return dtype
+    if isinstance(value, list | tuple):
+        for index, child in enumerate(value):
+            dtype = _check_floats(op_name, f"{label}[{index}]", child, dtype)
+        return dtype
+    came = getattr(value, "dtype", None)
+    if came is None or (came != FLOAT32 and came != FLOAT64):
+        raise ValueError(numeric_error(op_name, label, value))
+    if dtype is not None and came != dtype:
+        raise ValueError(f"{op_name}: {label} is {came}, but the arguments before it are {dtype}")
+    return came
+
+
+def _check_dout(op_name, dout, cache):
+    """The upstream gradient must look like the output; a Python number serves for a scalar."""
+    if cache.shape == () and isinstance(dout, int | float):
+        return cache.dtype.type(dout)
+    shape, dtype = getattr(dout, "shape", None), getattr(dout, "dtype", None)
+    if shape != cache.shape or dtype != cache.dtype:
+        came = type(dout).__name__ if shape is None else f"{dtype} of shape {shape}"
+        raise ValueError(
+            f"{op_name}_backward: dout must be {cache.dtype} of shape {cache.shape}, got {came}"
+        )
+    return dout

@@ -1,0 +1,121 @@
+"""Which backend is active and who is listening: the state around a call, held in one ContextVar.
+
+A ContextVar keeps two threads or two tests from changing each other's backend, and
+`contextvars.copy_context().run` carries it into a worker thread.
+"""
+
+import contextlib
+import dataclasses
+import importlib
+from contextvars import ContextVar
+from importlib.metadata import entry_points
+from typing import Any
+
+from minillm.ops._trace import Step, Trace
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class State:
+    backend: str = "fast"
+    trace: Trace | None = None
+    depth: int = 0
+
+
+_STATE: ContextVar[State] = ContextVar("minillm_state", default=State())
+
+current = _STATE.get
+
+
+class Registry:
+    """Every op's pairs, by backend. "numpy" is the reference and the fallback of all others."""
+
+    ops: dict[str, dict[str, tuple[Any, Any]]] = {}
+    modules = {"fast": "minillm.ops.fast"}  # backend -> module that registers its pairs
+    loaded = {"numpy"}
+
+    @classmethod
+    def define(cls, name, forward, backward):
+        cls.ops.setdefault(name, {})["numpy"] = (forward, backward)
+
+    @classmethod
+    def register(cls, name, backend, forward, backward):
+        if backend == "numpy":
+            raise ValueError(f"{name}: the numpy pair is the specification and is not replaced")
+        if name not in cls.ops:
+            raise ValueError(f"there is no op named {name!r} to register a {backend} pair for")
+        cls.ops[name][backend] = (forward, backward)
+        cls.loaded.add(backend)
+
+    @classmethod
+    def pair(cls, name, backend):
+        pairs = cls.ops.get(name)
+        if pairs is None:
+            raise ValueError(f"{name} has no backward yet: add one with @{name}.defbackward")
+        return pairs.get(backend) or pairs["numpy"]
+
+    @classmethod
+    def load(cls, backend):
+        """Import the module behind a backend's name, once."""
+        if backend in cls.loaded:
+            return
+        found = {e.name: e.value for e in entry_points(group="minillm.backends")} | cls.modules
+        if backend not in found:
+            known = ", ".join(sorted(cls.loaded | found.keys()))
+            raise ValueError(f"unknown backend {backend!r}; this installation has: {known}")
+        importlib.import_module(found[backend])
+        cls.loaded.add(backend)
+
+
+@contextlib.contextmanager
+def backend(name):
+    """Run the ops inside `with minillm.backend(name):` by that backend's pairs.
+
+    Raises
+    ------
+    ValueError
+        for a name that no installed package provides.
+    """
+    Registry.load(name)
+    token = _STATE.set(dataclasses.replace(current(), backend=name))
+    try:
+        yield
+    finally:
+        _STATE.reset(token)
+
+
+@contextlib.contextmanager
+def trace(*, values=False):
+    """List every op that runs inside `with minillm.trace() as steps:`, forward and backward.
+
+    Parameters
+    ----------
+    values : bool, keep a copy of each op's inputs and outputs too
+
+    Returns
+    -------
+    steps : Trace, a list of `Step` that prints as a table, in a terminal and in a notebook
+    """
+    steps = Trace(values=values)
+    token = _STATE.set(dataclasses.replace(current(), trace=steps, depth=0))
+    try:
+        yield steps
+    finally:
+        _STATE.reset(token)
+
+
+@contextlib.contextmanager
+def record(state, name, function, positional, args, kwargs):
+    """Add one step to the running trace; ops called inside it stand one level deeper."""
+    step = Step.begin(state, name, function, positional, args, kwargs)
+    state.trace.append(step)
+    token = _STATE.set(dataclasses.replace(state, depth=state.depth + 1))
+    try:
+        yield step
+    finally:
+        _STATE.reset(token)
+
+
+def numeric_error(op_name, label, value):
+    came = getattr(value, "dtype", None)
+    came = type(value).__name__ if came is None else f"dtype {came}"
+    return f"{op_name}: {label} must be an array of float32 or float64, got {came}"

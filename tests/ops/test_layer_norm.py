@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minillm.ops.layer_norm import layer_norm
+from tests.ops.harness import assert_killed, check_op, randn, rng_of, wrong_backwards
+
+
+def case(shape, seed):
+    rng = rng_of("layer_norm", shape, seed)
+    width = shape[-1]
+    return 3 * randn(rng, *shape) + 1, randn(rng, width), randn(rng, width)
+
+
+def oracle(x, gain, bias):
+    return torch.nn.functional.layer_norm(x, x.shape[-1:], gain, bias, 1e-5)
+
+
+@given(
+    shape=st.sampled_from([(5,), (3, 4), (2, 3, 7), (1, 1), (1, 6), (4, 1)]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_agrees_with_both_oracles(shape, seed):
+    check_op(layer_norm, case(shape, seed), oracle=oracle, seed=seed)
+
+
+def without_mean_term(dy, cache):
+    normed, inv_std, gain = cache
+    dn = dy * gain
+    dx = inv_std * (dn - normed * (dn * normed).mean(-1, keepdims=True))
+    return dx, (dy * normed).sum((0, 1)), dy.sum((0, 1))
+
+
+def without_normalised_term(dy, cache):
+    normed, inv_std, gain = cache
+    dn = dy * gain
+    return inv_std * (dn - dn.mean(-1, keepdims=True)), (dy * normed).sum((0, 1)), dy.sum((0, 1))
+
+
+def gain_and_bias_swapped(dy, cache):
+    dx, dgain, dbias = right(dy, cache)
+    return dx, dbias, dgain
+
+
+def right(dy, cache):
+    from minillm.ops._state import Registry
+
+    return Registry.ops["layer_norm"]["numpy"][1](dy, cache)
+
+
+@wrong_backwards(
+    {f.__name__: f for f in (without_mean_term, without_normalised_term, gain_and_bias_swapped)}
+)
+def test_kills(wrong):
+    assert_killed(layer_norm, wrong, case((2, 3, 5), 1))
+
+
+def test_constant_row_stays_finite():
+    x = np.full((2, 4), 7.0)
+    y, cache = layer_norm(x, np.ones(4), np.full(4, 0.5))
+    dx, _, _ = layer_norm.backward(np.arange(8.0).reshape(2, 4), cache)
+    assert np.all(y == 0.5) and np.all(np.isfinite(dx))
+
+
+def test_wrong_shapes_are_named():
+    with pytest.raises(ValueError, match=r"gain must have shape \(4,\), got \(3,\)"):
+        layer_norm(np.ones((2, 4)), np.ones(3), np.ones(4))
