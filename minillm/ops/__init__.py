@@ -6,3 +6,49 @@ B batch · T query positions (time) · S key positions · C model channels · H 
 G key/value heads · D channels of a head · F feed-forward channels · K recurrent channels
 V vocabulary · N rows of any kind · L layers
 """
+
+from minillm.ops.add_layer_norm import add_layer_norm
+from minillm.ops.add_rms_norm import add_rms_norm
+from minillm.ops.binary_cross_entropy import binary_cross_entropy
+from minillm.ops.cross_entropy import cross_entropy
+from minillm.ops.dropout import dropout
+from minillm.ops.embedding import embedding
+from minillm.ops.gelu import gelu
+from minillm.ops.layer_norm import layer_norm
+from minillm.ops.linear import linear
+from minillm.ops.linear_cross_entropy import linear_cross_entropy
+from minillm.ops.log_softmax import log_softmax
+from minillm.ops.mlp_gelu import mlp_gelu
+from minillm.ops.mse import mse
+from minillm.ops.relu import relu
+from minillm.ops.rms_norm import rms_norm
+from minillm.ops.sigmoid import sigmoid
+from minillm.ops.silu import silu
+from minillm.ops.softmax import softmax
+from minillm.ops.swiglu import swiglu
+from minillm.ops.tanh import tanh
+
+__all__ = [
+    "add_layer_norm",
+    "add_rms_norm",
+    "binary_cross_entropy",
+    "cross_entropy",
+    "dropout",
+    "embedding",
+    "gelu",
+    "layer_norm",
+    "linear",
+    "linear_cross_entropy",
+    "log_softmax",
+    "mlp_gelu",
+    "mse",
+    "relu",
+    "rms_norm",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "swiglu",
+    "tanh",
+]
+
+from minillm.ops import fast as _fast  # registers the CPU's default pairs  # noqa
