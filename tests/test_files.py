@@ -1,0 +1,117 @@
+import os
+import resource
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from minillm.errors import UserError
+from minillm.files import new_folder, replace_link, save_safetensors, write_bytes, write_text
+
+
+@pytest.fixture
+def small_disk():
+    """Writing beyond 4096 bytes fails in the middle of the write, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def read_only():
+    """A folder in which this process may not write, even where the tests run as root."""
+    folder = Path(tempfile.mkdtemp())
+    (folder / "file").write_text("old")
+    folder.chmod(0o555)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    yield folder
+    if root:
+        os.seteuid(0)
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_writes_and_replaces(tmp_path):
+    write_text(tmp_path / "a", "first")
+    write_text(tmp_path / "a", "二")
+    assert (tmp_path / "a").read_bytes() == "二".encode()
+    assert names(tmp_path) == ["a"]
+
+
+def test_full_disk_keeps_the_old_file(tmp_path, small_disk):
+    write_bytes(tmp_path / "a", b"old")
+    with pytest.raises(UserError, match=r"cannot write .*/a: File too large"):
+        write_bytes(tmp_path / "a", bytes(100_000))
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_read_only_folder(read_only):
+    with pytest.raises(UserError, match=r"cannot write .*/file: Permission denied"):
+        write_text(read_only / "file", "new")
+    with (
+        pytest.raises(UserError, match=r"cannot write .*/run: Permission denied"),
+        new_folder(read_only / "run"),
+    ):
+        pass
+    with pytest.raises(UserError, match=r"cannot write .*/last: Permission denied"):
+        replace_link(read_only / "last", "run")
+    assert (read_only / "file").read_text() == "old"
+    assert names(read_only) == ["file"]
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(UserError, match=r"cannot write .*/no/file: No such file"):
+        write_text(tmp_path / "no" / "file", "x")
+
+
+def test_safetensors_bytes_depend_on_the_values_alone(tmp_path):
+    tensors = {f"t{i}": np.arange(6.0).reshape(2, 3) + i for i in range(9)}
+    tensors |= {"scalar": np.array(3), "turned": np.arange(6, dtype=np.float32).reshape(2, 3).T}
+    save_safetensors(tmp_path / "a", tensors)
+    copied = {name: np.array(tensors[name], order="C") for name in reversed(tensors)}
+    save_safetensors(tmp_path / "b", copied)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    loaded = safetensors.numpy.load_file(tmp_path / "a")
+    assert loaded.keys() == tensors.keys()
+    for name, value in tensors.items():
+        assert loaded[name].shape == value.shape
+        assert np.array_equal(loaded[name], value)
+
+
+def test_new_folder_appears_whole_or_not_at_all(tmp_path, small_disk):
+    with new_folder(tmp_path / "good") as folder:
+        write_text(folder / "a", "1")
+        assert not (tmp_path / "good").exists()
+    assert names(tmp_path / "good") == ["a"]
+    with (
+        pytest.raises(UserError, match=r"a: File too large"),
+        new_folder(tmp_path / "bad") as folder,
+    ):
+        write_bytes(folder / "a", bytes(100_000))
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "bad"):
+        raise RuntimeError
+    with pytest.raises(UserError, match=r"cannot write .*good"), new_folder(tmp_path / "good"):
+        pass
+    assert names(tmp_path) == ["good"]
+    assert names(tmp_path / "good") == ["a"]
+
+
+def test_link_is_relative_and_swapped(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        replace_link(tmp_path / "last", name)
+        assert os.readlink(tmp_path / "last") == name
+    assert names(tmp_path) == ["last", "one", "two"]
+    with pytest.raises(UserError, match="in the way"):
+        replace_link(tmp_path / "one", "two")
