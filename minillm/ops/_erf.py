@@ -1,7 +1,8 @@
-"""The error function, which NumPy lacks (Cody 1969, Mathematics of Computation 23, tables II and III).
+"""The error function, which NumPy lacks (Cody 1969, Mathematics of Computation 23, pp. 631 to 637).
 
-Two quotients of polynomials: erf itself near zero, its complement times exp(x^2) further out. Cody's
-third table, for x > 4, is left out: there erf is 1 to 8 digits, and the second one gives the rest.
+Two of his quotients of polynomials: erf itself near zero, and its complement times exp(x^2)
+further out. Left out: his third, for the complement beyond 4; there erf is 1 to eight digits, and
+the second one gives the others.
 """
 
 import numpy as np

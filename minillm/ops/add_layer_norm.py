@@ -1,8 +1,8 @@
-"""A residual sum and its layer norm in one op (the pre-norm order of Xiong et al. 2020, arXiv:2002.04745,
-figure 1b; layer norm by Ba, Kiros & Hinton 2016, arXiv:1607.06450, eq. 4).
+"""A residual sum and its layer norm in one op (Xiong et al. 2020, arXiv:2002.04745, figure 1b).
 
-Here it is its parts in sequence; another backend reads the sum once. Both are returned, since the sum is
-what the next residual sum starts from. Left out: dropout before the sum.
+Layer norm is that of Ba, Kiros & Hinton 2016, arXiv:1607.06450, eq. 4. Here the op is its parts in
+sequence; another backend reads the sum once. Both are returned, since the next residual sum starts
+from this one. Left out: dropout before the sum.
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
-"""A residual sum and its RMS norm in one op (the pre-norm order of Xiong et al. 2020, arXiv:2002.04745,
-figure 1b; RMS norm by Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4).
+"""A residual sum and its RMS norm in one op (Xiong et al. 2020, arXiv:2002.04745, figure 1b).
 
-Here it is its parts in sequence; another backend reads the sum once. Both are returned, since the sum is
-what the next residual sum starts from. Left out: dropout before the sum.
+RMS norm is that of Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4. Here the op is its parts in
+sequence; another backend reads the sum once. Both are returned, since the next residual sum starts
+from this one. Left out: dropout before the sum.
 """
 
 import numpy as np

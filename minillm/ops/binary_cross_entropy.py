@@ -1,7 +1,7 @@
-"""Cross-entropy of a logistic unit, from its logit (Bishop 2006, Pattern Recognition and Machine Learning,
-eq. 4.90, and eq. 4.91 for backward).
+"""Cross-entropy of a logistic unit (Bishop 2006, Pattern Recognition, eq. 4.90; 4.91 for backward).
 
-Left out: weights for rare positives; probabilities instead of logits, whose logarithm would overflow.
+From the logit: the logarithm of a probability that was rounded to 0 is lost. Left out: weights for
+rare positives.
 """
 
 import numpy as np
@@ -40,6 +40,6 @@ def binary_cross_entropy(logits, *, targets):
 @binary_cross_entropy.defbackward
 def binary_cross_entropy_backward(dloss, cache):
     logits, targets = cache
-    # forward: loss = sum(log(1 + exp(x)) - t * x) / size; the slope of log(1 + exp(x)) is sigmoid(x)
+    # forward: loss = sum(log(1 + exp(x)) - t * x) / size; log(1 + exp(x)) has slope sigmoid(x)
     probs, _ = sigmoid(logits)  # (...)
     return dloss / max(logits.size, 1) * (probs - targets)

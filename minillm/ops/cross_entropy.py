@@ -1,8 +1,8 @@
-"""Cross-entropy of a softmax (Bridle 1990, NIPS 2, pp. 211 to 217), with the label smoothing of Szegedy,
-Vanhoucke, Ioffe, Shlens & Wojna 2016, arXiv:1512.00567, section 7.
+"""Cross-entropy of a softmax (Bridle 1990, NIPS 2, pp. 211 to 217).
 
-Left out: class weights; targets that are distributions; the fusion with the output head, see
-linear_cross_entropy.py.
+Label smoothing is that of Szegedy, Vanhoucke, Ioffe, Shlens & Wojna 2016, arXiv:1512.00567,
+section 7. Left out: class weights; targets that are distributions; the fusion with the output head,
+see linear_cross_entropy.py.
 """
 
 import numpy as np

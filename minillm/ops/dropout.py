@@ -1,7 +1,8 @@
-"""Dropout (Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov 2014, JMLR 15, section 4), in its
-"inverted" form: what is kept is scaled up in training (their section 10), so that nothing changes afterwards.
+"""Dropout (Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov 2014, JMLR 15, section 4).
 
-Left out: masks shared along an axis; the fusion with attention, see scaled_dot_product_attention.py.
+In the "inverted" form of their section 10: what is kept is scaled up in training, so that nothing
+changes afterwards. Left out: masks shared along an axis; the fusion with attention, see
+scaled_dot_product_attention.py.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
-"""Word embeddings by look-up (Bengio, Ducharme, Vincent & Jauvin 2003, JMLR 3, section 2: the matrix C).
+"""Word embeddings by look-up (Bengio, Ducharme, Vincent & Jauvin 2003, JMLR 3, section 2: "C").
 
-Left out: a check that the ids are in range, which is made on the host when a batch is made; a frozen
-padding row.
+Left out: a check that the ids are in range, which is made on the host when a batch is made; a
+frozen padding row.
 """
 
 import numpy as np
@@ -38,7 +38,7 @@ def embedding(weight, *, ids):
 @embedding.defbackward
 def embedding_backward(dy, cache):
     weight, ids = cache
-    # forward: y = weight[ids]; an id that occurs twice gets both its gradients, which `+=` would lose
+    # forward: y = weight[ids]; a repeated id gets all its gradients, of which `+=` keeps only one
     dweight = np.zeros_like(weight)  # (V, C)
     np.add.at(dweight, ids, dy)
     return dweight

@@ -1,7 +1,7 @@
 """The Gaussian error linear unit (Hendrycks & Gimpel 2016, arXiv:1606.08415, section 2).
 
-`approximate="none"` is their definition x P(X <= x), X ~ N(0, 1); "tanh" is their approximation, the
-one of GPT-2 and BERT. Left out: their cheaper x sigmoid(1.702 x).
+`approximate="none"` is their definition x P(X <= x), X ~ N(0, 1); "tanh" is their approximation,
+the one of GPT-2 and BERT. Left out: their cheaper x sigmoid(1.702 x).
 """
 
 import math

@@ -1,7 +1,7 @@
-"""The affine map (Rumelhart, Hinton & Williams 1986, Nature 323, eq. 1, and eqs. 5 to 7 for backward).
+"""The affine map (Rumelhart, Hinton & Williams 1986, Nature 323, eq. 1; eqs. 6 and 7 for backward).
 
-The weight lies as (C_in, C_out), as in GPT-2's published checkpoints, so that no line transposes it.
-Left out: an output head tied to an embedding, whose weight is (V, C): see linear_cross_entropy.py.
+The weight lies as (C_in, C_out), as in GPT-2's published checkpoints: no line transposes it.
+Left out: an output head tied to an embedding, with weight (V, C): see linear_cross_entropy.py.
 """
 
 from minillm.ops._op import check_shape, op, sum_to_shape

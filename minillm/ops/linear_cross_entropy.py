@@ -1,8 +1,8 @@
-"""The output head and its loss in one op (fused as in Wijmans, Huval, Hertzberg, Koltun & Krähenbühl 2024,
-arXiv:2411.09009, eq. 1 to 4).
+"""The output head and its loss in one op (as in Wijmans et al. 2024, arXiv:2411.09009, section 4).
 
-Here it is its parts in sequence, and holds all (..., V) logits; another backend need not. The weight is
-(V, C), a row for each token, so that it can be the embedding's. Left out: soft-capped logits.
+Here it is its parts in sequence, and holds all (..., V) logits; another backend need not. The
+weight is (V, C), a row for each token, so that it can be the embedding's. Left out: soft-capped
+logits.
 """
 
 from minillm.ops._check import check_integers

@@ -1,7 +1,6 @@
-"""The logarithm of softmax (Bridle 1990, see softmax.py), by the log-sum-exp of shifted scores
-(Blanchard, Higham & Higham 2021, IMA J. Numer. Anal. 41, eq. 1.4).
+"""The logarithm of softmax, from shifted scores (Blanchard, Higham & Higham 2021, arXiv:1909.03469).
 
-Left out: the choice of one entry per row, see cross_entropy.py.
+Left out: the choice of one entry in each row, see cross_entropy.py.
 """
 
 import numpy as np
@@ -35,5 +34,5 @@ def log_softmax(x, *, axis=-1):
 @log_softmax.defbackward
 def log_softmax_backward(dy, cache):
     y, axis = cache
-    # forward: y_i = x_i - log sum_j exp(x_j); the sum's derivative by x_j is the probability exp(y_j)
+    # forward: y_i = x_i - log sum_j exp(x_j); the logarithm's slope in x_j is exp(y_j)
     return dy - np.exp(y) * dy.sum(axis, keepdims=True)

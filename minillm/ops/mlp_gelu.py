@@ -1,7 +1,7 @@
-"""The transformer's feed-forward layer (Vaswani et al. 2017, arXiv:1706.03762, eq. 2), with GELU for its
-rectifier as in GPT (Radford, Narasimhan, Salimans & Sutskever 2018, section 4.1).
+"""The transformer's feed-forward layer (Vaswani et al. 2017, arXiv:1706.03762, eq. 2).
 
-Here it is its parts in sequence. Left out: dropout; the gated form, see swiglu.py.
+With GELU for its rectifier, as in GPT (Radford, Narasimhan, Salimans & Sutskever 2018, section
+4.1). Here it is its parts in sequence. Left out: dropout; the gated form, see swiglu.py.
 """
 
 from minillm.ops._op import check_shape, op

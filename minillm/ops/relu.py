@@ -1,4 +1,4 @@
-"""The rectifier (Nair & Hinton 2010, ICML, section 2; Glorot, Bordes & Bengio 2011, section 3).
+"""The rectifier (Nair & Hinton 2010, ICML; Glorot, Bordes & Bengio 2011, AISTATS, section 3).
 
 At 0, where it has no derivative, the gradient is 0 by convention, as in other libraries.
 Left out: leaky and parametric variants.

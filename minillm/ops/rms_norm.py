@@ -1,7 +1,7 @@
 """Root-mean-square normalisation (Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4).
 
-Left out: the centring, see layer_norm.py; the fused residual add, see add_rms_norm.py; their partial
-RMSNorm, which estimates the mean square from a part of each row.
+Left out: the centring, see layer_norm.py; the fused residual add, see add_rms_norm.py; their
+partial RMSNorm, which estimates the mean square from a part of each row.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
-"""The sigmoid linear unit (Hendrycks & Gimpel 2016, arXiv:1606.08415, section 4; as "swish", Ramachandran,
-Zoph & Le 2017, arXiv:1710.05941, with beta = 1).
+"""The sigmoid linear unit (Hendrycks & Gimpel 2016, arXiv:1606.08415, section 2).
 
-Left out: a learned beta; the gated pair of LLaMA, see swiglu.py.
+Ramachandran, Zoph & Le 2017, arXiv:1710.05941, call it swish with beta = 1. Left out: a learned
+beta; the gated pair of LLaMA, see swiglu.py.
 """
 
 from minillm.ops._op import op

@@ -1,8 +1,7 @@
-"""The normalised exponential (Bridle 1990, Neurocomputing: Algorithms, Architectures and Applications,
-pp. 227 to 236).
+"""The normalised exponential (Bridle 1990, in Neurocomputing, NATO ASI F68, pp. 227 to 236).
 
-Left out: masks and temperature, which are additions to and divisions of x; the fusion with attention,
-see flash_attention.py.
+Left out: masks and temperature, which are additions to and divisions of x; the fusion with
+attention, see flash_attention.py.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """The gated feed-forward layer of LLaMA (Shazeer 2020, arXiv:2002.05202, eq. 6, FFN_SwiGLU).
 
-Here it is its parts in sequence. Left out: biases, which the paper omits too; the other gates of its
-eq. 6; the ungated form, see mlp_gelu.py.
+Here it is its parts in sequence. Left out: biases, which the paper omits too; the other gates of
+its eq. 6; the ungated form, see mlp_gelu.py.
 """
 
 from minillm.ops._op import check_shape, op
