@@ -13,6 +13,7 @@ from minillm.ops.binary_cross_entropy import binary_cross_entropy
 from minillm.ops.cross_entropy import cross_entropy
 from minillm.ops.dropout import dropout
 from minillm.ops.embedding import embedding
+from minillm.ops.flash_attention import flash_attention
 from minillm.ops.gelu import gelu
 from minillm.ops.layer_norm import layer_norm
 from minillm.ops.linear import linear
@@ -20,13 +21,18 @@ from minillm.ops.linear_cross_entropy import linear_cross_entropy
 from minillm.ops.log_softmax import log_softmax
 from minillm.ops.mlp_gelu import mlp_gelu
 from minillm.ops.mse import mse
+from minillm.ops.multi_head_attention import multi_head_attention
 from minillm.ops.relu import relu
 from minillm.ops.rms_norm import rms_norm
+from minillm.ops.rotary import rotary
+from minillm.ops.scaled_dot_product_attention import scaled_dot_product_attention
 from minillm.ops.sigmoid import sigmoid
 from minillm.ops.silu import silu
+from minillm.ops.sinusoidal import sinusoidal
 from minillm.ops.softmax import softmax
 from minillm.ops.swiglu import swiglu
 from minillm.ops.tanh import tanh
+from minillm.ops.transformer_block import transformer_block
 
 __all__ = [
     "add_layer_norm",
@@ -35,6 +41,7 @@ __all__ = [
     "cross_entropy",
     "dropout",
     "embedding",
+    "flash_attention",
     "gelu",
     "layer_norm",
     "linear",
@@ -42,13 +49,18 @@ __all__ = [
     "log_softmax",
     "mlp_gelu",
     "mse",
+    "multi_head_attention",
     "relu",
     "rms_norm",
+    "rotary",
+    "scaled_dot_product_attention",
     "sigmoid",
     "silu",
+    "sinusoidal",
     "softmax",
     "swiglu",
     "tanh",
+    "transformer_block",
 ]
 
 from minillm.ops import fast as _fast  # registers the CPU's default pairs  # noqa

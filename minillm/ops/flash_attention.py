@@ -2,7 +2,8 @@
 
 The softmax is normalised online (Milakov & Gimelshein 2018, arXiv:1805.02867, alg. 3); queries are
 the outer loop and the division comes last (Dao 2023, arXiv:2307.08691, alg. 1 and 2).
-Left out: dropout and the weights themselves, see scaled_dot_product_attention.py, the same function.
+Left out: dropout and the weights themselves; the same function has them in
+scaled_dot_product_attention.py.
 """
 
 import math
@@ -57,9 +58,7 @@ def flash_attention(q, k, v, bias=None, *, causal=False, mask=None, scale=None, 
         for cols in visible_blocks(rows, S, block, diagonal):
             logits = block_logits(q, k, bias, mask, scale, diagonal, rows, cols)
             before, peak = peak, np.maximum(peak, logits.max(-1, keepdims=True))
-            finite = np.where(
-                peak == -np.inf, 0, peak
-            )  # nothing seen yet: -inf - -inf is no number
+            finite = np.where(peak == -np.inf, 0, peak)  # -inf - -inf is no number
             weights = np.exp(logits - finite)  # (B, H, block, block)
             fade = np.exp(before - finite)  # what was summed below a lower peak counts less
             total = fade * total + weights.sum(-1, keepdims=True)
