@@ -1,0 +1,105 @@
+"""What every tokenizer offers, and the checks that all of them share.
+
+A tokenizer turns text into ids and back. Beside the ids that text encodes to it has special ones,
+which no text encodes to and which decode to nothing: at least `end_id`, which stands after every
+document and, as context, before the first token of the next.
+"""
+
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from minillm.errors import UserError
+
+__all__ = ["Tokenizer", "check_ids", "code_points", "utf8"]
+
+
+class Tokenizer(Protocol):
+    """The surface that data, metrics, models and generation rely on.
+
+    Attributes
+    ----------
+    kind : str, the name under which `load_tokenizer` finds the class
+    vocab_size : int, all ids are below it, special ones included
+    end_id : int, the special token after a document
+    unknown_id : int or None, the token of what the vocabulary lacks; None where it lacks nothing
+    lossless : bool, whether decoding gives the text back, unknown tokens aside
+    """
+
+    kind: ClassVar[str]
+    lossless: ClassVar[bool]
+    vocab_size: int
+    end_id: int
+    unknown_id: int | None
+
+    def encode(self, text: str) -> np.ndarray:
+        """The ids of a text, int32 (N,); never a special one."""
+        ...
+
+    def decode(self, ids: Any) -> str:
+        """The text of ids; special tokens are left out."""
+        ...
+
+    def unknown_bytes(self, text: str) -> int:
+        """How many of the text's UTF-8 bytes are lost in unknown tokens."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `from_dict` needs, as JSON can hold it."""
+        ...
+
+
+def check_ids(ids, vocab_size):
+    """Ids as a 1-D integer array, every one in [0, vocab_size).
+
+    Raises
+    ------
+    ValueError
+        naming the shape, the dtype or the first id that is out of range.
+    """
+    ids = np.asarray(ids)
+    if ids.size == 0 and ids.ndim == 1:
+        return ids.astype(np.int32)
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise ValueError(f"ids must be 1-D integers, got {ids.dtype} of shape {ids.shape}")
+    if ids.min() < 0 or ids.max() >= vocab_size:
+        where = int(np.argmax((ids < 0) | (ids >= vocab_size)))
+        raise ValueError(
+            f"ids must be in [0, {vocab_size}), got {int(ids[where])} at position {where}"
+        )
+    return ids
+
+
+def code_points(text):
+    """The Unicode code points of a text, uint32 (N,).
+
+    Raises
+    ------
+    UserError
+        for a lone surrogate, which is half of a character and has no UTF-8.
+    """
+    return np.frombuffer(_encoded(text, "utf-32-le"), dtype="<u4")
+
+
+def utf8(text):
+    """The UTF-8 bytes of a text.
+
+    Raises
+    ------
+    UserError
+        for a lone surrogate.
+    """
+    return _encoded(text, "utf-8")
+
+
+def _encoded(text, encoding):
+    if not isinstance(text, str):
+        raise ValueError(f"text must be a str, got {type(text).__name__}")
+    try:
+        return text.encode(encoding)
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        raise UserError(
+            f"the text holds a lone surrogate, U+{code:04X}, at character {error.start}: "
+            "half of a character, which UTF-8 cannot write"
+        ) from None
