@@ -15,15 +15,21 @@ from minillm.ops.dropout import dropout
 from minillm.ops.embedding import embedding
 from minillm.ops.flash_attention import flash_attention
 from minillm.ops.gelu import gelu
+from minillm.ops.gru import gru
+from minillm.ops.gru_cell import gru_cell
 from minillm.ops.layer_norm import layer_norm
 from minillm.ops.linear import linear
 from minillm.ops.linear_cross_entropy import linear_cross_entropy
 from minillm.ops.log_softmax import log_softmax
+from minillm.ops.lstm import lstm
+from minillm.ops.lstm_cell import lstm_cell
 from minillm.ops.mlp_gelu import mlp_gelu
 from minillm.ops.mse import mse
 from minillm.ops.multi_head_attention import multi_head_attention
 from minillm.ops.relu import relu
 from minillm.ops.rms_norm import rms_norm
+from minillm.ops.rnn import rnn
+from minillm.ops.rnn_cell import rnn_cell
 from minillm.ops.rotary import rotary
 from minillm.ops.scaled_dot_product_attention import scaled_dot_product_attention
 from minillm.ops.sigmoid import sigmoid
@@ -43,15 +49,21 @@ __all__ = [
     "embedding",
     "flash_attention",
     "gelu",
+    "gru",
+    "gru_cell",
     "layer_norm",
     "linear",
     "linear_cross_entropy",
     "log_softmax",
+    "lstm",
+    "lstm_cell",
     "mlp_gelu",
     "mse",
     "multi_head_attention",
     "relu",
     "rms_norm",
+    "rnn",
+    "rnn_cell",
     "rotary",
     "scaled_dot_product_attention",
     "sigmoid",

@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minillm
+from minillm.ops.dropout import dropout
+from minillm.ops.gru import gru
+from minillm.ops.gru_cell import gru_cell
+from tests.ops.harness import (
+    BACKENDS,
+    ORACLE_TOL,
+    assert_close,
+    assert_killed,
+    check_op,
+    rng_of,
+    wrong_backwards,
+)
+from tests.ops.recurrent_cases import (
+    MISTAKES,
+    layers_case,
+    masks,
+    through_time,
+    torch_dropped_layers,
+    torch_layers,
+)
+
+SHAPES = [(2, 3, 4, 5, 2), (1, 4, 2, 3, 1), (3, 1, 2, 1, 3), (2, 4, 1, 2, 1), (1, 1, 1, 1, 1)]
+shapes = st.sampled_from(SHAPES)  # (B, T, C, K, L)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def case(shape, seed, with_state=True):
+    return layers_case(rng_of("gru", shape, seed), "gru", shape, with_state=with_state)
+
+
+@settings(max_examples=10)
+@given(shape=shapes, seed=seeds, with_state=st.booleans())
+def test_agrees_with_both_oracles(shape, seed, with_state):
+    def oracle(x, state, params):
+        return torch_layers("gru", x, state, params)
+
+    check_op(gru, case(shape, seed, with_state), oracle=oracle, seed=seed)
+
+
+@settings(max_examples=10)
+@given(
+    shape=st.tuples(*(st.integers(1, 9) for _ in range(4)), st.integers(1, 3)),
+    seed=seeds,
+    with_state=st.booleans(),
+)
+def test_agrees_with_torch_at_any_shape(shape, seed, with_state):
+    def oracle(x, state, params):
+        return torch_layers("gru", x, state, params)
+
+    check_op(gru, case(shape, seed, with_state), oracle=oracle, seed=seed, numeric=False)
+
+
+@settings(max_examples=3)
+@given(shape=st.sampled_from([(2, 3, 4, 2, 3), (3, 2, 1, 4, 2)]), seed=seeds)
+def test_dropout_lies_between_the_layers(shape, seed):
+    between = masks(dropout, (*shape[:2], shape[3]), shape[4] - 1, 0.4, seed)
+    kwargs = {"dropout": 0.4, "rng": lambda: np.random.default_rng(seed)}
+
+    def oracle(x, state, params):
+        return torch_dropped_layers("gru", x, state, params, between)
+
+    check_op(gru, case(shape, seed, with_state=False), kwargs, oracle=oracle, seed=seed)
+
+
+@wrong_backwards({name.replace(" ", "-"): through_time(gru_cell, name) for name in MISTAKES})
+def test_kills(wrong):
+    assert_killed(gru, wrong, case((2, 3, 4, 5, 2), 1))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_absent_gradients_are_zeros(backend):
+    with minillm.backend(backend):
+        (y, end), cache = gru(*case((2, 3, 4, 5, 2), 2))
+        dend = np.flip(end)
+        no_dend = np.zeros_like(end)
+        for short, full in (((y, None), (y, no_dend)), ((None, dend), (0 * y, dend))):
+            assert_close(gru.backward(short, cache), gru.backward(full, cache), 0, "None")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_sequence_in_two_halves_is_the_sequence(backend):
+    x, state, params = case((2, 5, 4, 3, 2), 3)
+    with minillm.backend(backend):
+        (y, end), cache = gru(x, state, params)
+        (y_first, middle), first = gru(x[:, :2], state, params)
+        (y_last, end_last), last = gru(x[:, 2:], middle, params)
+        halves = np.concatenate([y_first, y_last], axis=1)
+        assert_close((halves, end_last), (y, end), ORACLE_TOL, "outputs in two halves")
+        dx, dstate, dparams = gru.backward((y, end), cache)
+        dx_last, dmiddle, dparams_last = gru.backward((y[:, 2:], end), last)
+        dx_first, dstate_first, dparams_first = gru.backward((y[:, :2], dmiddle), first)
+    dx_halves = np.concatenate([dx_first, dx_last], axis=1)
+    assert_close((dx_halves, dstate_first), (dx, dstate), ORACLE_TOL, "gradients in two halves")
+    for both, a, b in zip(dparams, dparams_first, dparams_last, strict=True):
+        total = {key: a[key] + b[key] for key in a}
+        assert_close(total, both, ORACLE_TOL, "parameter gradients in two halves")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_comes_back_may_be_written_to(backend):
+    args = case((2, 3, 4, 5, 2), 4)
+    with minillm.backend(backend):
+        (y, end), cache = gru(*args)
+        dout = (y.copy(), None)
+        expected = gru.backward(dout, cache)
+        y[...] = np.nan
+        end[...] = np.nan
+        assert_close(gru.backward(dout, cache), expected, 0, "outputs overwritten")
+
+
+def test_wrong_shapes_are_named():
+    x, state, params = case((2, 3, 4, 5, 2), 0)
+    for backend in BACKENDS:
+        with minillm.backend(backend):
+            refuses(
+                r"params\[1\]\['weight_x'\] must have shape \(5, 15\)", x, state, [params[0]] * 2
+            )
+            refuses(r"x must have shape \(any, any, any\), got \(2, 4\)", x[:, 0], state, params)
+            refuses("at least one time step", x[:, :0], state, params)
+            refuses("params must be a list of at least one layer", x, state, [])
+            refuses(r"state must have shape \(2, 2, 5\), got \(1, 2, 5\)", x, state[:1], params)
+            (y, _), cache = gru(x, state, params)
+            with pytest.raises(ValueError, match=r"dy must have shape \(2, 3, 5\), got \(2, 5\)"):
+                gru.backward((y[:, 0], None), cache)
+
+
+def refuses(message, *args):
+    with pytest.raises(ValueError, match=message):
+        gru(*args)
