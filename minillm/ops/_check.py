@@ -1,4 +1,4 @@
-"""What an op asks of its integer inputs; that they are in range is checked where a batch is made."""
+"""What an op asks of its integer inputs; their range is checked where a batch is made."""
 
 
 def check_integers(name, array, shape=None):

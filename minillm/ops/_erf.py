@@ -55,7 +55,7 @@ def erf(x):
 
     Returns
     -------
-    y : (...), within 2 eps of the true value
+    y : (...), within 4 eps of the true value
     """
     size = np.abs(x)
     near = np.minimum(size, 0.46875)

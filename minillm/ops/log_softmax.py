@@ -1,4 +1,4 @@
-"""The logarithm of softmax, from shifted scores (Blanchard, Higham & Higham 2021, arXiv:1909.03469).
+"""The logarithm of softmax, shifted (Blanchard, Higham & Higham 2021, arXiv:1909.03469).
 
 Left out: the choice of one entry in each row, see cross_entropy.py.
 """

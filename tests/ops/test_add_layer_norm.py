@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+
+import minillm
+from minillm.ops.add_layer_norm import add_layer_norm
+from minillm.ops.layer_norm import layer_norm
+from tests.ops.draw import on_each_backend, seeds, shapes
+from tests.ops.harness import (
+    ORACLE_TOL,
+    assert_close,
+    assert_killed,
+    check_op,
+    randn,
+    rng_of,
+    wrong_backwards,
+)
+
+
+def case(shape, seed):
+    rng = rng_of("add_layer_norm", shape, seed)
+    x, residual = 2 * randn(rng, *shape), randn(rng, *shape) + 1
+    return x, residual, randn(rng, shape[-1]), randn(rng, shape[-1])
+
+
+def oracle(x, residual, gain, bias):
+    total = x + residual
+    return torch.nn.functional.layer_norm(total, total.shape[-1:], gain, bias, 1e-5), total
+
+
+@given(shape=shapes(), seed=seeds)
+def test_agrees_with_both_oracles(shape, seed):
+    check_op(add_layer_norm, case(shape, seed), oracle=oracle, seed=seed)
+
+
+def sum_not_carried_on(dout, cache):
+    dx, dgain, dbias = layer_norm.backward(dout[0], cache[1])
+    return dx, dx, dgain, dbias
+
+
+def norm_left_out(dout, cache):
+    _, dgain, dbias = layer_norm.backward(dout[0], cache[1])
+    return dout[1], dout[1], dgain, dbias
+
+
+def residual_around_the_norm(dout, cache):
+    dx, dgain, dbias = layer_norm.backward(dout[0], cache[1])
+    return dx + dout[1], dout[1], dgain, dbias
+
+
+def half_for_each(dout, cache):
+    dx, dgain, dbias = layer_norm.backward(dout[0], cache[1])
+    half = (dx + dout[1]) / 2
+    return half, half, dgain, dbias
+
+
+@wrong_backwards(
+    {
+        f.__name__: f
+        for f in (sum_not_carried_on, norm_left_out, residual_around_the_norm, half_for_each)
+    }
+)
+def test_kills(wrong):
+    assert_killed(add_layer_norm, wrong, case((2, 3, 5), 1))
+
+
+@on_each_backend
+@pytest.mark.parametrize("given_", [(True, False), (False, True), (False, False)])
+def test_none_upstream_is_zero(backend, given_):
+    args = case((2, 3, 4), 1)
+    rng = rng_of("upstream")
+    full = tuple(randn(rng, 2, 3, 4) if g else np.zeros((2, 3, 4)) for g in given_)
+    sparse = tuple(d if g else None for d, g in zip(full, given_, strict=True))
+    with minillm.backend(backend):
+        _, cache = add_layer_norm(*args)
+        expected = add_layer_norm.backward(full, cache)
+        grads = add_layer_norm.backward(sparse, cache)
+    assert_close(grads, expected, ORACLE_TOL, "gradient")
+
+
+@on_each_backend
+def test_eps_arrives(backend):
+    x, residual, gain, bias = case((3, 4), 1)
+    with minillm.backend(backend):
+        y = add_layer_norm(x, residual, gain, bias, eps=0.5)[0][0]
+    expected = layer_norm(x + residual, gain, bias, eps=0.5)[0]
+    assert_close(y, expected, ORACLE_TOL, "y")
+
+
+@on_each_backend
+def test_no_rows(backend):
+    with minillm.backend(backend):
+        out, cache = add_layer_norm(np.ones((0, 4)), np.ones((0, 4)), np.ones(4), np.ones(4))
+        grads = add_layer_norm.backward(out, cache)
+    assert [g.shape for g in grads] == [(0, 4), (0, 4), (4,), (4,)]
+    assert np.array_equal(grads[2], np.zeros(4))
+    assert np.array_equal(grads[3], np.zeros(4))
+
+
+@pytest.mark.parametrize(
+    ("residual", "gain", "bias", "message"),
+    [
+        ((4,), 4, 4, r"residual must have shape \(2, 4\), got \(4,\)"),
+        ((2, 4), 1, 4, r"gain must have shape \(4,\), got \(1,\)"),
+        ((2, 4), 4, 3, r"bias must have shape \(4,\), got \(3,\)"),
+    ],
+)
+@on_each_backend
+def test_wrong_shapes_are_named(residual, gain, bias, message, backend):
+    with minillm.backend(backend), pytest.raises(ValueError, match=message):
+        add_layer_norm(np.ones((2, 4)), np.ones(residual), np.ones(gain), np.ones(bias))
+
+
+@on_each_backend
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_wrong_upstream_is_refused(backend, wrong):
+    dout = [np.ones((2, 4)), np.ones((2, 4))]
+    dout[wrong] = np.ones((1, 4))
+    with minillm.backend(backend):
+        _, cache = add_layer_norm(np.ones((2, 4)), np.ones((2, 4)), np.ones(4), np.ones(4))
+        with pytest.raises(ValueError, match=r"\(2, 4\), got .*\(1, 4\)"):
+            add_layer_norm.backward(tuple(dout), cache)

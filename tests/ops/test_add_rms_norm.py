@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+
+import minillm
+from minillm.ops.add_rms_norm import add_rms_norm
+from minillm.ops.rms_norm import rms_norm
+from tests.ops.draw import on_each_backend, seeds, shapes
+from tests.ops.harness import (
+    ORACLE_TOL,
+    assert_close,
+    assert_killed,
+    check_op,
+    randn,
+    rng_of,
+    wrong_backwards,
+)
+
+
+def case(shape, seed):
+    rng = rng_of("add_rms_norm", shape, seed)
+    x, residual = 2 * randn(rng, *shape), randn(rng, *shape) + 1
+    return x, residual, randn(rng, shape[-1])
+
+
+def oracle(x, residual, gain):
+    total = x + residual
+    return torch.nn.functional.rms_norm(total, total.shape[-1:], gain, 1e-5), total
+
+
+@given(shape=shapes(), seed=seeds)
+def test_agrees_with_both_oracles(shape, seed):
+    check_op(add_rms_norm, case(shape, seed), oracle=oracle, seed=seed)
+
+
+def sum_not_carried_on(dout, cache):
+    dx, dgain = rms_norm.backward(dout[0], cache[1])
+    return dx, dx, dgain
+
+
+def norm_left_out(dout, cache):
+    _, dgain = rms_norm.backward(dout[0], cache[1])
+    return dout[1], dout[1], dgain
+
+
+def residual_around_the_norm(dout, cache):
+    dx, dgain = rms_norm.backward(dout[0], cache[1])
+    return dx + dout[1], dout[1], dgain
+
+
+def half_for_each(dout, cache):
+    dx, dgain = rms_norm.backward(dout[0], cache[1])
+    half = (dx + dout[1]) / 2
+    return half, half, dgain
+
+
+@wrong_backwards(
+    {
+        f.__name__: f
+        for f in (sum_not_carried_on, norm_left_out, residual_around_the_norm, half_for_each)
+    }
+)
+def test_kills(wrong):
+    assert_killed(add_rms_norm, wrong, case((2, 3, 5), 1))
+
+
+@on_each_backend
+@pytest.mark.parametrize("given_", [(True, False), (False, True), (False, False)])
+def test_none_upstream_is_zero(backend, given_):
+    args = case((2, 3, 4), 1)
+    rng = rng_of("upstream")
+    full = tuple(randn(rng, 2, 3, 4) if g else np.zeros((2, 3, 4)) for g in given_)
+    sparse = tuple(d if g else None for d, g in zip(full, given_, strict=True))
+    with minillm.backend(backend):
+        _, cache = add_rms_norm(*args)
+        expected = add_rms_norm.backward(full, cache)
+        grads = add_rms_norm.backward(sparse, cache)
+    assert_close(grads, expected, ORACLE_TOL, "gradient")
+
+
+@on_each_backend
+def test_eps_arrives(backend):
+    x, residual, gain = case((3, 4), 1)
+    with minillm.backend(backend):
+        y = add_rms_norm(x, residual, gain, eps=0.5)[0][0]
+    expected = rms_norm(x + residual, gain, eps=0.5)[0]
+    assert_close(y, expected, ORACLE_TOL, "y")
+
+
+@on_each_backend
+def test_no_rows(backend):
+    with minillm.backend(backend):
+        out, cache = add_rms_norm(np.ones((0, 4)), np.ones((0, 4)), np.ones(4))
+        grads = add_rms_norm.backward(out, cache)
+    assert [g.shape for g in grads] == [(0, 4), (0, 4), (4,)]
+    assert np.array_equal(grads[2], np.zeros(4))
+
+
+@pytest.mark.parametrize(
+    ("residual", "gain", "message"),
+    [
+        ((4,), 4, r"residual must have shape \(2, 4\), got \(4,\)"),
+        ((2, 4), 1, r"gain must have shape \(4,\), got \(1,\)"),
+    ],
+)
+@on_each_backend
+def test_wrong_shapes_are_named(residual, gain, message, backend):
+    with minillm.backend(backend), pytest.raises(ValueError, match=message):
+        add_rms_norm(np.ones((2, 4)), np.ones(residual), np.ones(gain))
+
+
+@on_each_backend
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_wrong_upstream_is_refused(backend, wrong):
+    dout = [np.ones((2, 4)), np.ones((2, 4))]
+    dout[wrong] = np.ones((1, 4))
+    with minillm.backend(backend):
+        _, cache = add_rms_norm(np.ones((2, 4)), np.ones((2, 4)), np.ones(4))
+        with pytest.raises(ValueError, match=r"\(2, 4\), got .*\(1, 4\)"):
+            add_rms_norm.backward(tuple(dout), cache)
