@@ -1,0 +1,60 @@
+# make demo    train every model on real text and compare them, a few minutes
+# make test    the whole test suite
+# make lint    style and types
+# make bench   our speed against PyTorch's and transformers'
+# make clean   remove the environment, caches and builds; runs/ stays
+#
+# All of them make the environment .venv first, and again when pyproject.toml or constraints.txt
+# change. Another Python (3.11 or newer): make clean, then make demo PYTHON=python3.13
+# More arguments for the command behind it: make demo ARGS=--short
+# More arguments for pip: make test PIPFLAGS='--extra-index-url https://download.pytorch.org/whl/cpu'
+# takes PyTorch without CUDA on Linux, which is much smaller.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+PIPFLAGS ?=
+INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check $(PIPFLAGS) -c constraints.txt
+
+.PHONY: help demo test lint bench clean
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+demo: $(VENV)/.core
+	$(VENV)/bin/minillm demo $(ARGS)
+
+test: $(VENV)/.test
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy minillm
+
+bench: $(VENV)/.test
+	$(VENV)/bin/minillm bench cpu $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	find minillm tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Each stamp says that an install went through; it is older than the two files once they change.
+$(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/.made
+	$(INSTALL) --quiet -e .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/.made
+	$(INSTALL) -e '.[test]'
+	@touch $@ $(VENV)/.core
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.made
+	$(INSTALL) --quiet -e '.[dev]'
+	@touch $@ $(VENV)/.core
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "minillm needs Python 3.11 or newer, but $(PYTHON) is: $$($(PYTHON) --version 2>&1)." >&2; \
+	  echo "If you have a newer one, name it: make $(MAKECMDGOALS) PYTHON=python3.13" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
