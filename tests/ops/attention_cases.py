@@ -112,7 +112,7 @@ def projections(rng, channels, heads, kv_heads, width, *, bias=True):
     return {"qkv": part(channels, columns), "out": part(heads * width, channels)}
 
 
-def torch_multi_head(*, n_head, n_kv_head, causal=False, mask=None, rotary_base=None):
+def torch_multi_head(*, n_head, n_kv_head, causal=False, mask=None, rotary_base=None, kept=None):
     """Multi-head attention composed of torch's own parts, for x, params, context."""
 
     def oracle(x, params, context):
@@ -131,7 +131,7 @@ def torch_multi_head(*, n_head, n_kv_head, causal=False, mask=None, rotary_base=
         v = heads(rows(source, W_v, b_v), n_kv_head)
         if rotary_base is not None:
             q, k = torch_rotary(q, rotary_base), torch_rotary(k, rotary_base)
-        mixed = torch_attention(causal=causal, mask=mask)(q, k, v, None)
+        mixed = torch_attention(causal=causal, mask=mask, kept=kept)(q, k, v, None)
         out = params["out"]
         return rows(mixed.transpose(1, 2).flatten(2), out["weight"].T, out["bias"])
 
