@@ -1,0 +1,133 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minillm.data import Document, encode_documents
+from minillm.errors import UserError
+from minillm.metrics import accuracy, bits_per_byte, evaluate, perplexity
+from minillm.models.baselines import Uniform, Unigram
+from minillm.models.ngram import NGram
+from minillm.tokenizers import ByteTokenizer, CharTokenizer, make_tokenizer
+
+EPS = np.finfo(np.float64).eps
+ENGLISH = "The lamp is lit, the kettle hums, and nobody has come yet."
+CHINESE = "灯亮了,水开了,还没有人来。"
+DOCUMENTS = [Document("a", ENGLISH), Document("b", CHINESE), Document("c", "")]
+
+
+def test_by_hand():
+    nats = np.log([2.0, 4.0, 8.0])  # 1 + 2 + 3 bits
+    assert bits_per_byte(nats, 3) == pytest.approx(2, rel=4 * EPS)
+    assert bits_per_byte(nats, 6, unknown_bytes=3) == pytest.approx((6 + 24) / 6, rel=4 * EPS)
+    assert perplexity(nats) == pytest.approx(4, rel=8 * EPS)
+    assert perplexity([1e4]) == math.inf
+    assert perplexity([math.inf]) == math.inf
+    assert accuracy([1, 2, 3, 4], [1, 0, 3, 0]) == 0.5
+    assert accuracy([[1, 2], [3, 4]], [[1, -100], [-100, 0]]) == 0.5
+
+
+def test_float32_nats_are_summed_in_float64():
+    nats = np.full(10**6, 0.1, np.float32)
+    assert perplexity(nats) == pytest.approx(math.exp(np.float32(0.1)), rel=1e-10)
+
+
+def test_wrong_input_is_named():
+    with pytest.raises(ValueError, match="NaN at position 1"):
+        bits_per_byte([0.0, math.nan], 4)
+    with pytest.raises(ValueError, match="NaN at position 0"):
+        perplexity([math.nan])
+    with pytest.raises(ValueError, match="at least one token"):
+        perplexity([])
+    for n_bytes, unknown in ((0, 0), (3, 4), (3, -1)):
+        with pytest.raises(ValueError, match=f"got {n_bytes} and {unknown}"):
+            bits_per_byte([1.0], n_bytes, unknown)
+    with pytest.raises(ValueError, match=r"target must have shape \(2,\), got \(3,\)"):
+        accuracy([1, 2], [1, 2, 3])
+    with pytest.raises(ValueError, match="at least one position"):
+        accuracy([1], [-100])
+
+
+@given(texts=st.lists(st.text(st.characters(codec="utf-8")), min_size=1))
+def test_uniform_over_bytes_needs_log2_257_bits_a_token(texts):
+    documents = [Document(str(i), text) for i, text in enumerate(texts)]
+    n_bytes = len("".join(texts).encode())
+    if n_bytes == 0:
+        with pytest.raises(UserError, match="no text to evaluate on"):
+            evaluate(Uniform(ByteTokenizer()), documents)
+        return
+    found = evaluate(Uniform(ByteTokenizer()), documents)
+    tokens = n_bytes + len(texts)
+    assert found.bits_per_byte == pytest.approx(math.log2(257) * tokens / n_bytes, rel=1e-12)
+    assert found.perplexity == pytest.approx(257, rel=1e-12)
+    assert found.nats_per_token == pytest.approx(math.log(257), rel=1e-12)
+    assert (found.tokens, found.bytes, found.context) == (tokens, n_bytes, "nothing")
+    assert found.accuracy == "".join(texts).encode().count(0) / tokens
+
+
+def test_uniform_over_characters_by_hand():
+    tokenizer = make_tokenizer("char", ENGLISH + CHINESE)
+    found = evaluate(Uniform(tokenizer), DOCUMENTS)
+    tokens = len(ENGLISH) + len(CHINESE) + 3
+    n_bytes = len(ENGLISH) + len(CHINESE.encode())
+    expected = math.log2(len(set(ENGLISH + CHINESE)) + 2) * tokens / n_bytes
+    assert found.bits_per_byte == pytest.approx(expected, rel=1e-12)
+    assert found.tokens == tokens
+
+
+def test_an_unknown_character_pays_eight_bits_a_byte():
+    tokenizer = CharTokenizer("ab")  # four ids, two bits each
+    found = evaluate(Uniform(tokenizer), [Document("d", "a水b!")])
+    assert found.bits_per_byte == pytest.approx((5 * 2 + 8 * (3 + 1)) / 6, rel=1e-12)
+
+
+def test_characters_and_bytes_agree_where_they_are_the_same():
+    # Of ASCII text the tokens are the same events under other names: with the same smoothing mass
+    # the unigram models' bits differ by the vocabularies' sizes alone, which can be taken out.
+    text = ENGLISH * 50
+    documents = [Document("d", text)]
+    totals = []
+    for kind in ("char", "byte"):
+        tokenizer = make_tokenizer(kind, text)
+        ids = encode_documents(documents, tokenizer)
+        found = evaluate(Unigram.train(ids, tokenizer), documents)
+        normaliser = len(ids) * math.log2(len(ids) + tokenizer.vocab_size)
+        totals.append(found.bits_per_byte * found.bytes - normaliser)
+    assert totals[0] == pytest.approx(totals[1], rel=1e-12)
+
+
+def test_ngrams_over_characters_and_bytes_stand_in_one_table():
+    documents = [Document(str(i), CHINESE * 4 + ENGLISH * 4) for i in range(3)]
+    found = []
+    for kind in ("char", "byte"):
+        tokenizer = make_tokenizer(kind, documents[0].text)
+        ids = encode_documents(documents[:2], tokenizer)
+        found.append(evaluate(NGram.train(ids, tokenizer, order=6), documents[2:]))
+    assert found[0].bytes == found[1].bytes
+    assert found[0].tokens < found[1].tokens
+    assert found[0].perplexity > found[1].perplexity  # not comparable, the bits per byte are:
+    assert abs(found[0].bits_per_byte - found[1].bits_per_byte) < 0.1
+    assert max(found[0].bits_per_byte, found[1].bits_per_byte) < 1
+
+
+def test_a_lossy_tokenizer_gets_none():
+    class Lossy(CharTokenizer):
+        lossless = False
+
+    found = evaluate(Uniform(Lossy("ab")), [Document("d", "abba")])
+    assert found.bits_per_byte is None
+    assert found.perplexity == pytest.approx(4, rel=8 * EPS)
+    assert str(found).startswith("n/a bits per byte, perplexity 4.00, accuracy 40.0% over 5 tokens")
+
+
+def test_a_damaged_model_is_named():
+    class Damaged(Uniform):
+        def score(self, ids):
+            nats, correct = super().score(ids)
+            nats[2] = math.nan
+            return nats, correct
+
+    with pytest.raises(ValueError, match="NaN at position 2"):
+        evaluate(Damaged(ByteTokenizer()), [Document("d", "abc")])

@@ -1,0 +1,210 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minillm.data import Document, encode_documents
+from minillm.models import ngram, ngram_counts
+from minillm.models.ngram import NGram, NGramConfig
+from minillm.models.ngram_counts import count_ngrams
+from minillm.models.ngram_kneser_ney import discounts
+from minillm.tokenizers import ByteTokenizer, CharTokenizer, make_tokenizer
+from tests.models.ngram_oracle import BruteForce
+
+# A probability is a few multiplications and additions for each length of n-gram.
+TOL = 100 * np.finfo(np.float64).eps
+TOKENIZER = CharTokenizer("abcd")  # ids 0 to 3, the end 4, the unknown one 5
+END, SIZE = TOKENIZER.end_id, TOKENIZER.vocab_size
+IDS = st.lists(st.integers(0, SIZE - 2), min_size=1, max_size=60)
+CHINESE = "山外有山,楼外有楼。\n山上有雪,楼上有月。\n"
+
+
+def text_with_real_discounts(seed, n=1500, size=SIZE):
+    """Ids whose counts are varied enough for the discounts' formula, at every length."""
+    rng = np.random.default_rng(seed)
+    p = 1 / np.arange(1, size) ** 1.5
+    return rng.permutation(size - 1)[rng.choice(size - 1, n, p=p / p.sum())]
+
+
+def assert_equals_brute_force(model, oracle, context):
+    expected = np.array(oracle.distribution(context))
+    found = model.next_distribution(np.array(context, int))
+    assert found.shape == (model.vocab_size,)
+    assert np.all(np.abs(found - expected) <= TOL * expected)
+
+
+@given(ids=IDS, order=st.integers(1, 7), contexts=st.lists(st.lists(st.integers(0, SIZE - 1))))
+def test_equals_the_formulas_and_sums_to_one(ids, order, contexts):
+    model = NGram.train(np.array(ids), TOKENIZER, order=order)
+    oracle = BruteForce(ids, order, SIZE, END)
+    for context in [*contexts, [], [END], [END, END], ids, ids[: len(ids) // 2], [*ids, END]]:
+        assert_equals_brute_force(model, oracle, context)
+        assert abs(model.next_distribution(context).sum() - 1) <= TOL
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_equals_the_formulas_where_the_discounts_are_computed(order):
+    types = 400 if order == 1 else 40  # counts of 1 to 4 must all occur
+    tokenizer = CharTokenizer("".join(map(chr, range(100, 100 + types))))
+    ids = text_with_real_discounts(order, size=tokenizer.end_id + 1)
+    model = NGram.train(ids, tokenizer, order=order)
+    oracle = BruteForce(ids.tolist(), order, tokenizer.vocab_size, tokenizer.end_id)
+    assert oracle.discounts[order] != [0, 0.5, 1.0, 1.5]
+    computed = [k for k, d in oracle.discounts.items() if d != [0, 0.5, 1.0, 1.5]]
+    noted = [int(note.split(":")[0].split()[1]) for note in model.notes]
+    assert sorted(computed + noted) == list(range(1, order + 1))
+    for start in range(0, 200, 10):
+        assert_equals_brute_force(model, oracle, ids[start : start + order].tolist())
+
+
+def test_a_toy_by_hand():
+    # One document "aab". Bigrams: <end>a, aa, ab, b<end>, each once: no counts of 2, 3 or 4, so all
+    # discounts are 0.5, 1, 1.5. Before a come <end> and a, before b and <end> one token each:
+    # a(a) = 2, a(b) = a(<end>) = 1, in all 4; gamma = (1 + 0.5 + 0.5) / 4, and 1/V = 1/4.
+    tokenizer = CharTokenizer("ab")
+    model = NGram.train(np.array([0, 0, 1, 2]), tokenizer, order=2)
+    assert model.next_distribution([]).tolist() == [0.25 + 0.125, 0.25, 0.25, 0.125]
+    # After a: a and b once each: (1 - 0.5) / 2 for each, gamma = (0.5 + 0.5) / 2.
+    assert model.next_distribution([0]).tolist() == [0.4375, 0.375, 0.125, 0.0625]
+    # After the end, as before the first token: a, once: (1 - 0.5) / 1, gamma = 0.5.
+    assert model.next_distribution([2]).tolist() == [0.6875, 0.125, 0.125, 0.0625]
+    assert model.next_distribution([3]).tolist() == model.next_distribution([]).tolist()
+    nats, correct = model.score([0, 0, 1, 2])
+    assert np.allclose(np.exp(-nats), [0.6875, 0.4375, 0.375, 0.625], rtol=TOL, atol=0)
+    assert correct.tolist() == [True, True, False, True]
+    assert model.n_parameters == 3 + 4
+
+
+def test_discounts_by_hand():
+    # n1 = 4, n2 = 2, n3 = n4 = 1: Y = 4 / (4 + 2 * 2) = 0.5
+    found, fell_back = discounts(np.array([1, 1, 1, 1, 2, 2, 3, 4, 9, 0]))
+    assert found == (1 - 2 * 0.5 * 2 / 4, 2 - 3 * 0.5 * 1 / 2, 3 - 4 * 0.5 * 1 / 1)
+    assert not fell_back
+    # without a count of 3; with so many counts of 3 that D2 = 2 - 3 * 0.5 * 4 / 2 would be negative
+    for counts in ([1, 1, 2, 4], [1, 1, 1, 1, 2, 2, 3, 3, 3, 3, 4], []):
+        assert discounts(np.array(counts, int)) == ((0.5, 1.0, 1.5), True)
+
+
+@given(
+    ids=st.lists(st.integers(0, SIZE - 1), max_size=80),
+    order=st.integers(1, 6),
+    chunk=st.integers(1, 9),
+    seed=st.integers(0, 99),
+)
+def test_score_reads_the_stream_as_next_distribution_does(ids, order, chunk, seed):
+    model = NGram.train(text_with_real_discounts(seed, 300), TOKENIZER, order=order)
+    nats, correct = model.score(np.array(ids, np.int32))
+    rows = [model.next_distribution([END, *ids[:t]]) for t in range(len(ids))]
+    assert nats.shape == correct.shape == (len(ids),)
+    assert nats.dtype == np.float64
+    assert correct.dtype == bool
+    expected = [-np.log(row[token]) for row, token in zip(rows, ids, strict=True)]
+    assert np.allclose(nats, expected, rtol=TOL, atol=TOL)
+    assert correct.tolist() == [row.argmax() == t for row, t in zip(rows, ids, strict=True)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ngram, "CHUNK", chunk)
+        assert np.array_equal(model.score(np.array(ids, int)), (nats, correct))
+
+
+@given(
+    order=st.integers(1, 5),
+    cuts=st.lists(st.integers(1, 7), min_size=1, max_size=6),
+    seed=st.integers(0, 99),
+)
+def test_step_continues_from_its_past(order, cuts, seed):
+    model = NGram.train(text_with_real_discounts(seed, 300), TOKENIZER, order=order)
+    ids = np.random.default_rng(seed).integers(0, SIZE, (3, sum(cuts)))
+    past, read = model.start(3), 0
+    for n in cuts:
+        logits = model.step(past, ids[:, read : read + n])
+        read += n
+        expected = np.log([model.next_distribution(row[:read]) for row in ids])
+        assert logits.shape == (3, SIZE)
+        assert np.array_equal(logits, expected)
+    kept = past.copy()
+    swapped = model.reorder(past, np.array([2, 0, 0]))
+    assert np.array_equal(swapped, kept[[2, 0, 0]])
+    new = np.array([[0], [1], [2]])
+    expected = [model.next_distribution(np.append(ids[r], t)) for r, t in ((2, 0), (0, 1), (0, 2))]
+    assert np.array_equal(model.step(swapped, new), np.log(expected))
+    assert np.array_equal(past, kept)  # a reordered past is one of its own
+
+
+@given(ids=IDS, order=st.integers(1, 5))
+def test_both_ways_of_grouping_count_alike(ids, order):
+    arguments = {"order": order, "vocab_size": SIZE, "end_id": END}
+    packed = count_ngrams(np.array(ids), **arguments)
+    group = ngram_counts._group
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ngram_counts, "_group", lambda keys, limit: group(keys, 1 << 63))
+        plain = count_ngrams(np.array(ids), **arguments)
+    for a, b in zip(packed, plain, strict=True):
+        for name in ("keys", "raw", "left"):
+            assert np.array_equal(getattr(a, name), getattr(b, name))
+    assert [c.raw.sum() for c in packed][:2] == [len(ids)] * min(order, 2)
+
+
+@pytest.mark.parametrize("kind", ["char", "byte"])
+def test_longer_contexts_predict_chinese_and_english_better(kind):
+    for text in (CHINESE * 3, "The hill beyond the hill is a hill too.\n" * 5):
+        tokenizer = make_tokenizer(kind, text)
+        ids = encode_documents([Document("1", text), Document("2", text[::-1])], tokenizer)
+        totals = [NGram.train(ids, tokenizer, order=n).score(ids)[0].sum() for n in range(1, 6)]
+        assert totals == sorted(totals, reverse=True)
+        assert totals[-1] < totals[0] / 3
+
+
+def test_the_stated_surface():
+    model = NGram.train(np.array([0, 1, 0, 1, END]), TOKENIZER, order=3)
+    assert (model.kind, model.block, model.vocab_size) == ("ngram", None, SIZE)
+    assert model.tokenizer is TOKENIZER
+    assert model.context == "up to 2 tokens before it in the same document"
+    assert NGram.train(np.array([0]), TOKENIZER, order=1).context == "nothing"
+    assert model.notes[0] == "length 1: counts too few for discounts, (0.5, 1.0, 1.5) taken"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: NGram.train([], TOKENIZER), "no text to count"),
+        (lambda: NGram.train([0, SIZE], TOKENIZER), rf"\[0, {SIZE}\), got {SIZE} at position 1"),
+        (lambda: NGram.train([0], TOKENIZER, order=0), "order must be .* at least 1, got 0"),
+        (
+            lambda: NGramConfig(smoothing="none"),
+            "smoothing must be modified-kneser-ney, got 'none'",
+        ),
+        (lambda: trained().score([0.5]), "1-D integers, got float64"),
+        (lambda: trained().score([-1]), "got -1 at position 0"),
+        (lambda: trained().next_distribution([SIZE]), f"got {SIZE}"),
+        (
+            lambda: trained().step(trained().start(2), [[0]]),
+            r"shape \(2, n\), n >= 1, got \(1, 1\)",
+        ),
+        (lambda: trained().step(trained().start(), np.empty((1, 0), int)), r"got \(1, 0\)"),
+        (lambda: trained().step(trained().start(), [[SIZE]]), f"got {SIZE}"),
+    ],
+)
+def test_wrong_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def trained(order=3, tokenizer=TOKENIZER):
+    return NGram.train(np.array([0, 1, 0, 2, 1, tokenizer.end_id]), tokenizer, order=order)
+
+
+@pytest.mark.parametrize("order", [1, 2, 9])  # 9: longer than the text, so the last are empty
+@pytest.mark.parametrize("tokenizer", [TOKENIZER, CharTokenizer("水月山雪"), ByteTokenizer()])
+def test_saved_and_loaded(tmp_path, order, tokenizer):
+    model = trained(order, tokenizer)
+    model.save(tmp_path / "new" / "folder")
+    loaded = NGram.load(tmp_path / "new" / "folder")
+    ids = np.array([0, 1, 0, 2, 1, 1, tokenizer.end_id, 0])
+    assert np.array_equal(loaded.score(ids), model.score(ids))
+    assert loaded.config == model.config
+    assert loaded.tokenizer.to_dict() == tokenizer.to_dict()
+    assert loaded.n_parameters == model.n_parameters
+    assert sorted(p.name for p in (tmp_path / "new" / "folder").iterdir()) == [
+        "model.json",
+        "weights.safetensors",
+    ]

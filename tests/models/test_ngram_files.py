@@ -1,0 +1,113 @@
+import json
+import os
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from minillm.errors import UserError
+from minillm.models.baselines import Uniform, Unigram
+from minillm.models.ngram import NGram
+from minillm.tokenizers import CharTokenizer
+
+TOKENIZER = CharTokenizer("ab")
+
+
+def trained(ids=(0, 0, 1, 2)):
+    return NGram.train(np.array(ids), TOKENIZER, order=3)
+
+
+def refused(message, folder, kind=NGram):
+    with pytest.raises(UserError, match=message) as caught:
+        kind.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_model(tmp_path):
+    refused("no model here: there is no model.json", tmp_path)
+    refused("no model here: there is no model.json", tmp_path / "nowhere")
+    trained().save(tmp_path)
+    (tmp_path / "weights.safetensors").unlink()
+    refused("no model here: there is no weights.safetensors", tmp_path)
+    (tmp_path / "weights.safetensors").mkdir()
+    refused("weights.safetensors: cannot be read: Is a directory", tmp_path)
+
+
+def test_another_kind(tmp_path):
+    Uniform(TOKENIZER).save(tmp_path)
+    refused("a model of kind 'uniform', but 'ngram' was expected", tmp_path)
+    refused("a model of kind 'uniform', but 'unigram' was expected", tmp_path, Unigram)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 7, 100, -1])
+def test_cut_off_weights(tmp_path, kept):
+    trained().save(tmp_path)
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:kept])
+    refused("weights.safetensors: cut off or damaged", tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '"kind"', '{"kind": "ngram"}', "\xff"])
+def test_a_damaged_description(tmp_path, text):
+    trained().save(tmp_path)
+    (tmp_path / "model.json").write_bytes(text.encode("latin-1"))
+    refused("model.json: damaged: not a model's description", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config": {"order": 4}}, "not a whole n-gram model: '4.keys'"),
+        ({"config": {"order": 0}}, "order must be a whole number"),
+        ({"config": {"width": 4}}, "unexpected keyword argument 'width'"),
+        ({"config": None}, "not a whole n-gram model"),
+        ({"tokenizer": {"kind": "char", "characters": "abc"}}, "length 1 are not the 5 tokens"),
+        ({"tokenizer": {"kind": "word"}}, "unknown tokenizer 'word'"),
+    ],
+)
+def test_a_description_that_does_not_fit(tmp_path, change, message):
+    trained().save(tmp_path)
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    refused(message, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("1.counts", lambda a: a[:-1]),
+        ("2.keys", lambda a: a[::-1].copy()),
+        ("2.keys", lambda a: a + 1000),
+        ("2.counts", lambda a: a - 1),
+        ("3.counts", lambda a: a.astype(np.float64)),
+        ("3.keys", lambda a: a - a[0] - 1),
+        ("3.keys", lambda a: a[:, None]),
+        ("3.keys", lambda a: a + 3 * (a == a[-1])),  # its suffix is no bigram
+    ],
+)
+def test_arrays_that_do_not_belong_together(tmp_path, name, change):
+    trained((0, 0, 1, 1, 0, 2)).save(tmp_path)
+    arrays = load_file(tmp_path / "weights.safetensors")
+    arrays[name] = change(arrays[name])
+    save_file(arrays, tmp_path / "weights.safetensors")
+    refused("not a whole n-gram model", tmp_path)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written: Not a directory"):
+        trained().save(tmp_path / "file" / "model")
+
+
+def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
+    old = trained()
+    old.save(tmp_path)
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="cannot be written: No space left on device"):
+        trained((1, 1, 1, 2)).save(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"model.json", "weights.safetensors"}
+    assert np.array_equal(NGram.load(tmp_path).score([0, 1]), old.score([0, 1]))
