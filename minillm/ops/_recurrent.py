@@ -93,11 +93,18 @@ def check_state(state, name="state", *, optional=True):
     return {"h": state["h"], "c": state["c"]}
 
 
-def given(name, gradient, like):
-    """An upstream gradient, zeros where None stands for them."""
+def given(name, gradient, like, shape=None):
+    """An upstream gradient, zeros where None stands for them; of `like`'s dtype and shape.
+
+    Raises
+    ------
+    ValueError
+        for another dtype or shape (`shape`, where it is not `like`'s).
+    """
+    shape = like.shape if shape is None else shape
     if gradient is None:
-        return np.zeros_like(like)
-    check_shape(name, gradient, like.shape)
+        return np.zeros_like(like, shape=shape)
+    check_shape(name, gradient, shape)
     if gradient.dtype != like.dtype:
         raise ValueError(f"{name} must be {like.dtype}, got {gradient.dtype}")
     return gradient

@@ -111,8 +111,9 @@ def test_a_sequence_in_two_halves_is_the_sequence(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_what_comes_back_may_be_written_to(backend):
-    args = case((2, 3, 4, 5, 2), 4)
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5, 2), (1, 3, 4, 5, 1), (3, 1, 4, 5, 1)])
+def test_what_comes_back_may_be_written_to(backend, shape):
+    args = case(shape, 4)
     with minillm.backend(backend):
         (y, end), cache = lstm(*args)
         dout = (y.copy(), None)

@@ -8,9 +8,12 @@ from minillm.ops.fast import (
     embedding,
     flash_attention,
     gelu,
+    gru,
     layer_norm,
     linear,
     linear_cross_entropy,
+    lstm,
     mlp_gelu,
     multi_head_attention,
+    rnn,
 )

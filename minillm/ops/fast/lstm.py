@@ -9,31 +9,19 @@ import numpy as np
 from minillm.ops._op import register
 from minillm.ops._recurrent import check_layers, check_state, given, start
 from minillm.ops.fast._recurrent import (
-    all_but_last,
-    dropped,
-    dropped_backward,
-    rows,
-    time_major,
+    backward_layers,
+    forward_layers,
+    project,
     weight_gradients,
 )
 
 
 def lstm(x, state, params, *, dropout=0.0, rng=None):
-    shape = check_layers(x, params, gates=4)
-    h_start, c_start = (
-        start(s, shape, x, f"state[{name!r}]") for name, s in check_state(state).items()
-    )
-    end = {"h": np.empty_like(x, shape=shape), "c": np.empty_like(x, shape=shape)}
-    y, caches = time_major(x), []  # (T, B, C)
-    for layer, weights in enumerate(params):
-        mask = None
-        if layer > 0:
-            y, mask = dropped(y, dropout, rng)
-        read = y
-        y, *saved = _layer(read, h_start[layer], c_start[layer], weights)
-        end["h"][layer], end["c"][layer] = y[-1], saved[1][-1]
-        caches.append((mask, read, h_start[layer], c_start[layer], y, *saved))
-    return (time_major(y), end), (caches, params, end, state is not None)
+    shape, state_given = check_layers(x, params, gates=4), state is not None
+    state = check_state(state)  # (L, B, K) each
+    starts = tuple(start(state[key], shape, x, f"state[{key!r}]") for key in ("h", "c"))
+    y, (h, c), cache = forward_layers(_layer, x, starts, params, dropout, rng)
+    return (y, {"h": h, "c": c}), (cache, y.shape, h.copy(), state_given)
 
 
 def _layer(x, h, c, weights):
@@ -41,7 +29,7 @@ def _layer(x, h, c, weights):
     weight_h, bias = np.ascontiguousarray(weights["weight_h"]), weights["bias"]
     scale = np.repeat(np.array([0.5, 0.5, 1, 0.5], x.dtype), hidden)  # (4K,)
     shift = np.repeat(np.array([0.5, 0.5, 0, 0.5], x.dtype), hidden)  # (4K,)
-    gates = (rows(x) @ weights["weight_x"]).reshape(time, batch, 4 * hidden)
+    gates = project(x, weights["weight_x"])
     hs, cs, tanh_cs = (np.empty((time, batch, hidden), x.dtype) for _ in range(3))
     product, write = np.empty_like(gates[0]), np.empty_like(hs[0])
     for t in range(time):
@@ -56,30 +44,20 @@ def _layer(x, h, c, weights):
         np.multiply(f, c_before, out=c)
         c += np.multiply(i, g, out=write)
         np.multiply(o, np.tanh(c, out=tanh_c), out=h)
-    return hs, gates, cs, tanh_cs
+    return hs, (h, c), (gates, cs, tanh_cs)
 
 
 def lstm_backward(dout, cache):
-    caches, params, end, state_given = cache
-    time, batch, hidden = caches[-1][4].shape
-    dy, dend = dout[0], check_state(dout[1], "dstate")
-    dy = given("dy", dy, np.empty_like(end["h"], shape=(batch, time, hidden)))
-    dend = {key: given(f"d{key}", dend[key], end[key]) for key in end}
-    dy = time_major(dy)
-    dstate, dparams = {key: np.empty_like(array) for key, array in end.items()}, []
-    for layer in reversed(range(len(params))):
-        mask, *saved = caches[layer]
-        last = dend["h"][layer], dend["c"][layer]
-        dy, dh, dc, dweights = _layer_backward(dy, *last, saved, params[layer])
-        dstate["h"][layer], dstate["c"][layer] = dh, dc
-        dparams.insert(0, dweights)
-        dy = dropped_backward(dy, mask)
-    return time_major(dy), dstate if state_given else None, dparams
+    cache, shape, end, state_given = cache
+    dy, dend = given("dy", dout[0], end, shape), check_state(dout[1], "dstate")
+    dends = tuple(given(f"d{key}", dend[key], end) for key in ("h", "c"))
+    dx, (dh, dc), dparams = backward_layers(_layer_backward, dy, dends, cache)
+    return dx, {"h": dh, "c": dc} if state_given else None, dparams
 
 
 def _layer_backward(dy, dh_last, dc_last, saved, weights):
     x, h_start, c_start, hs, gates, cs, tanh_cs = saved
-    time, batch, hidden = hs.shape
+    time, _, hidden = hs.shape
     weight_h_t = np.ascontiguousarray(weights["weight_h"].T)  # (4K, K), once for all steps
     da = np.empty_like(gates)  # (T, B, 4K)
     slope = np.empty_like(gates[0])  # (B, 4K)
@@ -109,8 +87,8 @@ def _layer_backward(dy, dh_last, dc_last, saved, weights):
         d *= slope
         # forward: a = x @ weight_x + h_before @ weight_h + bias
         np.matmul(d, weight_h_t, out=dh)
-    dx = (rows(da) @ weights["weight_x"].T).reshape(x.shape)
-    return dx, dh, dc, weight_gradients(x, all_but_last(h_start, hs), da)
+    dx = project(da, weights["weight_x"].T)  # (T, B, C)
+    return dx, (dh, dc), weight_gradients(x, h_start, hs, da)
 
 
 register("lstm", "fast", lstm, lstm_backward)
