@@ -42,7 +42,7 @@ def peak_bytes(op, length):
 
 def measure(lengths=LENGTHS):
     """A row for each length; the exponent p is that of T**p from the row before it."""
-    rows = []
+    rows: list[dict] = []
     for T in lengths:
         row = {"T": T}
         for name, op in OPS.items():
@@ -88,10 +88,8 @@ def main(argv=None):
             return 2
     flash, plain = (rows[-1][f"{name}_exponent"] for name in OPS)
     ok = flash < 1.1 and plain > 1.8  # linear, quadratic
-    print(
-        f"Between the last two, flash grows as T^{flash:.2f} and plain as T^{plain:.2f}:", end=" "
-    )
-    print("as claimed" if ok else "NOT as claimed")
+    verdict = "as claimed" if ok else "NOT as claimed"
+    print(f"In the last row flash grows as T^{flash:.2f}, plain as T^{plain:.2f}: {verdict}")
     return 0 if ok else 1
 
 

@@ -62,6 +62,7 @@ def hide(logits, mask, diagonal):
     if mask is not None:
         logits = np.where(mask, logits, -np.inf)
     if diagonal is not None:
-        past = np.tri(*logits.shape[-2:], diagonal, dtype=bool, like=logits)  # (T, S)
+        T, S = logits.shape[-2:]
+        past = np.tri(T, S, diagonal, dtype=bool, like=logits)  # (T, S)
         logits = np.where(past, logits, -np.inf)
     return logits
