@@ -285,6 +285,18 @@ def test_a_registered_pair_runs_where_its_backend_is_active(own_registry):
     assert linear.backward(mine, mine_cache)[1] == "saved"
 
 
+def test_every_pair_keeps_the_signature_of_the_readable_one():
+    def asked_of(function):
+        return [
+            (p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()
+        ]
+
+    for name in ops.__all__:
+        pairs = Registry.ops[name]
+        for backend, (forward, _) in pairs.items():
+            assert asked_of(forward) == asked_of(pairs["numpy"][0]), f"{name} on {backend}"
+
+
 def test_defining_an_op_again_keeps_the_registered_pairs(own_registry):
     make_twice()
     register("twice", "mine", lambda params, factor=2: ("mine", None), None)
