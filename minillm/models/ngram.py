@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 from minillm.errors import UserError
-from minillm.models.ngram_counts import context_lengths, count_ngrams
+from minillm.models.ngram_counts import count_ngrams
 from minillm.models.ngram_files import load_folder, save_folder
 from minillm.models.ngram_kneser_ney import adjusted_counts, discounts, interpolation
 from minillm.models.ngram_level import Level
@@ -123,12 +123,12 @@ class NGram:
 
     def _score(self, tokens):
         """The probability of each of tokens[1:], and the most probable token in its place."""
-        reach = context_lengths(tokens, self.tokenizer.end_id)  # (N,)
         p = self.levels[0].p[tokens[1:]]  # (N,)
         best = np.full(len(p), self.levels[0].best[0])  # (N,)
         node = tokens  # (N + 1,), the n-gram of this length that ends at each token; -1: not seen
-        for length, level in enumerate(self.levels[1:], start=2):
-            here = np.flatnonzero((reach >= length - 1) & (node[:-1] >= 0))
+        for level in self.levels[1:]:
+            # Nothing was counted that goes on after an end id: such a context passes all down.
+            here = np.flatnonzero(node[:-1] >= 0)
             context = node[here]
             found = level.find(context, tokens[here + 1])
             seen = found >= 0
@@ -152,7 +152,8 @@ class NGram:
     def start(self, batch=1):
         """The past of `batch` texts of which nothing has been read, for `step`.
 
-        It holds, for each length below `order`, the n-gram that the text ends in, or -1.
+        It holds, for each length below `order`, the n-gram that the text ends in, or -1 for one
+        that was not seen. A document begins with the end id: read that first.
         """
         return np.full((batch, self.config.order - 1), -1)
 
@@ -170,16 +171,12 @@ class NGram:
         return past[index]
 
     def _read(self, past, ids):
-        depth = past.shape[1]
-        if ids.shape[1] > depth:  # what stands further back than a context's length is not needed
-            past[:] = -1
-            ids = ids[:, ids.shape[1] - depth :]
-        for token in ids.T.astype(np.int64):  # (B,)
+        depth = past.shape[1]  # tokens further back than that leave no trace
+        for token in ids[:, max(0, ids.shape[1] - depth) :].T.astype(np.int64):  # (B,)
             before = past.copy()
             past[:, 0] = token
             for k in range(1, depth):
-                found = self.levels[k].find(before[:, k - 1], token)
-                past[:, k] = np.where(token == self.tokenizer.end_id, -1, found)
+                past[:, k] = self.levels[k].find(before[:, k - 1], token)
 
     def _distribution(self, nodes):
         p = self.levels[0].p.copy()  # (V,)

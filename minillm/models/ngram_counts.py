@@ -14,7 +14,7 @@ import dataclasses
 
 import numpy as np
 
-__all__ = ["Counts", "context_lengths", "count_ngrams"]
+__all__ = ["Counts", "count_ngrams"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ def count_ngrams(ids, *, order, vocab_size, end_id):
     counts : list of Counts, by length
     """
     tokens = np.concatenate([[end_id], ids]).astype(np.int64)  # (N + 1,)
-    reach = context_lengths(tokens, end_id)  # (N,)
+    reach = _context_lengths(tokens, end_id)  # (N,)
     keys = np.arange(vocab_size, dtype=np.int64)
     raw = np.bincount(tokens[1:], minlength=vocab_size)  # (V,)
     node = tokens  # (N + 1,), the id of the n-gram that ends at each token
@@ -64,7 +64,7 @@ def count_ngrams(ids, *, order, vocab_size, end_id):
     return [*result, Counts(keys, raw, np.zeros_like(raw))]
 
 
-def context_lengths(tokens, end_id):
+def _context_lengths(tokens, end_id):
     """How many tokens stand before each of tokens[1:] in its document, the end id included.
 
     tokens : (N + 1,); returns (N,)

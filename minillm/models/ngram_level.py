@@ -77,7 +77,9 @@ class Level:
             return np.full_like(context, -1)
         key = context * self.vocab_size + token
         place = np.searchsorted(self.keys, key)
-        found = (self.keys.take(place, mode="clip") == key) & (context >= 0)
+        found = (
+            self.keys.take(place, mode="clip") == key
+        )  # a context of -1 makes no key: they are >= 0
         return np.where(found, place, -1)
 
     def add_to(self, p, context):

@@ -8,6 +8,7 @@ from minillm.models import ngram, ngram_counts
 from minillm.models.ngram import NGram, NGramConfig
 from minillm.models.ngram_counts import count_ngrams
 from minillm.models.ngram_kneser_ney import discounts
+from minillm.models.ngram_level import Level
 from minillm.tokenizers import ByteTokenizer, CharTokenizer, make_tokenizer
 from tests.models.ngram_oracle import BruteForce
 
@@ -83,6 +84,18 @@ def test_discounts_by_hand():
     # without a count of 3; with so many counts of 3 that D2 = 2 - 3 * 0.5 * 4 / 2 would be negative
     for counts in ([1, 1, 2, 4], [1, 1, 1, 1, 2, 2, 3, 3, 3, 3, 4], []):
         assert discounts(np.array(counts, int)) == ((0.5, 1.0, 1.5), True)
+
+
+@pytest.mark.parametrize(("likeliest", "seen", "best"), [(0, 1, 0), (3, 1, 1), (2, 1, 1)])
+def test_of_equally_likely_tokens_the_lowest_is_best(likeliest, seen, best):
+    alpha = np.zeros(4)
+    alpha[likeliest] = 0.5  # p of the likeliest: 0.5 + 0.5 / 4
+    below = Level(np.arange(4), alpha, np.array([0.5]), 4)
+    # after token 3: `seen` has 0.25 + 0.5 / 8, the likeliest of all 0.5 * 0.625, the same
+    gamma = np.array([1, 1, 1, 0.5])
+    level = Level(np.array([3 * 4 + seen]), np.array([0.25]), gamma, 4, below)
+    assert level.p[0] == level.best_p[3] == 0.3125
+    assert level.best.tolist() == [likeliest, likeliest, likeliest, best]
 
 
 @given(

@@ -99,14 +99,15 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         trained().save(tmp_path / "file" / "model")
 
 
-def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_loses_nothing(tmp_path, monkeypatch, call):
     old = trained()
     old.save(tmp_path)
 
-    def full(descriptor):
+    def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, call, full)
     with pytest.raises(UserError, match="cannot be written: No space left on device"):
         trained((1, 1, 1, 2)).save(tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {"model.json", "weights.safetensors"}
