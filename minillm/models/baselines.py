@@ -3,7 +3,7 @@
 import numpy as np
 
 from minillm.errors import UserError
-from minillm.models.ngram_files import load_folder, save_folder
+from minillm.models.folder import load_folder, save_folder
 from minillm.tokenizers.base import check_ids
 
 __all__ = ["Uniform", "Unigram"]

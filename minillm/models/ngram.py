@@ -9,8 +9,8 @@ import dataclasses
 import numpy as np
 
 from minillm.errors import UserError
+from minillm.models.folder import load_folder, save_folder
 from minillm.models.ngram_counts import count_ngrams
-from minillm.models.ngram_files import load_folder, save_folder
 from minillm.models.ngram_kneser_ney import adjusted_counts, discounts, interpolation
 from minillm.models.ngram_level import Level
 from minillm.tokenizers.base import check_ids

@@ -24,19 +24,19 @@ def refused(message, folder, kind=NGram):
 
 
 def test_a_missing_model(tmp_path):
-    refused("no model here: there is no model.json", tmp_path)
-    refused("no model here: there is no model.json", tmp_path / "nowhere")
+    refused(r"no model here.*model\.json", tmp_path)
+    refused("nowhere: no such folder", tmp_path / "nowhere")
     trained().save(tmp_path)
     (tmp_path / "weights.safetensors").unlink()
-    refused("no model here: there is no weights.safetensors", tmp_path)
+    refused(r"no model here.*weights\.safetensors", tmp_path)
     (tmp_path / "weights.safetensors").mkdir()
     refused("weights.safetensors: cannot be read: Is a directory", tmp_path)
 
 
 def test_another_kind(tmp_path):
     Uniform(TOKENIZER).save(tmp_path)
-    refused("a model of kind 'uniform', but 'ngram' was expected", tmp_path)
-    refused("a model of kind 'uniform', but 'unigram' was expected", tmp_path, Unigram)
+    refused("a model of kind 'uniform', expected 'ngram'", tmp_path)
+    refused("a model of kind 'uniform', expected 'unigram'", tmp_path, Unigram)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 7, 100, -1])
@@ -51,7 +51,7 @@ def test_cut_off_weights(tmp_path, kept):
 def test_a_damaged_description(tmp_path, text):
     trained().save(tmp_path)
     (tmp_path / "model.json").write_bytes(text.encode("latin-1"))
-    refused("model.json: damaged: not a model's description", tmp_path)
+    refused(r"model\.json: (damaged|of the format)", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,8 @@ def test_a_damaged_description(tmp_path, text):
         ({"config": {"order": 4}}, "not a whole n-gram model: '4.keys'"),
         ({"config": {"order": 0}}, "order must be a whole number"),
         ({"config": {"width": 4}}, "unexpected keyword argument 'width'"),
-        ({"config": None}, "not a whole n-gram model"),
+        ({"config": None}, "damaged"),
+        ({"format": "other"}, "of the format 'other'"),
         ({"tokenizer": {"kind": "char", "characters": "abc"}}, "length 1 are not the 5 tokens"),
         ({"tokenizer": {"kind": "word"}}, "unknown tokenizer 'word'"),
     ],
@@ -95,7 +96,7 @@ def test_arrays_that_do_not_belong_together(tmp_path, name, change):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot be written: Not a directory"):
+    with pytest.raises(UserError, match=r"cannot .*: Not a directory"):
         trained().save(tmp_path / "file" / "model")
 
 
@@ -108,7 +109,7 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch, call):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, call, full)
-    with pytest.raises(UserError, match="cannot be written: No space left on device"):
+    with pytest.raises(UserError, match=r"cannot write .*: No space left on device"):
         trained((1, 1, 1, 2)).save(tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {"model.json", "weights.safetensors"}
     assert np.array_equal(NGram.load(tmp_path).score([0, 1]), old.score([0, 1]))
