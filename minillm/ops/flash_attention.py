@@ -66,8 +66,8 @@ def flash_attention(q, k, v, bias=None, *, causal=False, mask=None, scale=None, 
         seen = total > 0
         total = np.where(seen, total, 1)
         out[:, :, rows] = mixed / total
-        # +inf where nothing was seen: backward's exp(logit - log_sum) is then 0
-        log_sum[:, :, rows] = np.where(seen, peak + np.log(total), np.inf)
+        # where nothing was seen any number does: backward's logits are -inf again, its weights 0
+        log_sum[:, :, rows] = np.where(seen, peak + np.log(total), 0)
     return out, (q, k, v, bias, mask, scale, diagonal, block, out, log_sum)
 
 

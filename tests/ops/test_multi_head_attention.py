@@ -119,7 +119,7 @@ SMALL = {
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_dropped_weights_are_the_same_in_backward(backend):
-    (x, params, _), kwargs = build(SMALL)
+    (x, params, _), kwargs = build(SMALL | {"masked": True})
 
     def rng():
         return np.random.default_rng(3)

@@ -134,6 +134,7 @@ ONES = {"q": (2, 4, 3, 2), "k": (2, 2, 5, 2), "v": (2, 2, 5, 3)}
         ({"q": (2, 3, 3, 2)}, "q must have a multiple of k's 2 heads, got 3"),
         ({"k": (2, 2, 0, 2), "v": (2, 2, 0, 3)}, "k must hold at least one key"),
         ({"bias": (3, 5)}, r"bias must have shape \(2, 4, 3, 5\), or 1 in any place, got \(3, 5\)"),
+        ({"bias": (2, 4)}, r"bias must have shape \(2, 4, 3, 5\), or 1 in any place, got \(2, 4\)"),
         ({"bias": (2, 2, 3, 5)}, "bias must have shape"),
         ({"mask": (1, 1, 5, 5)}, "mask must have shape"),
     ],
