@@ -1,4 +1,4 @@
-"""Writing files so that none is ever half written.
+"""Writing files so that none is ever half written, and reading them with clear errors.
 
 The bytes go to a temporary name in the same folder, are forced to the disk, and only then take the
 real name with `os.replace`, which either happens or does not. Whoever kills the process, or fills
@@ -6,11 +6,13 @@ the disk, finds the old file as it was.
 """
 
 import contextlib
+import json
 import os
 import shutil
 from pathlib import Path
 
 import numpy as np
+import safetensors
 import safetensors.numpy
 
 from minillm.errors import UserError
@@ -18,6 +20,8 @@ from minillm.errors import UserError
 __all__ = [
     "TEMPORARY",
     "new_folder",
+    "read_json",
+    "read_safetensors",
     "replace_link",
     "save_safetensors",
     "write_bytes",
@@ -111,6 +115,41 @@ def replace_link(link, target):
             temporary.unlink(missing_ok=True)
             raise
         _sync_folder(link.parent)
+
+
+def read_safetensors(path):
+    """The {name: array} of a safetensors file.
+
+    Raises
+    ------
+    UserError
+        when the file is missing, truncated or something else.
+    """
+    try:
+        return safetensors.numpy.load(Path(path).read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise UserError(f"{path} is damaged or no safetensors file: {error}") from error
+
+
+def read_json(path):
+    """The JSON object in a file.
+
+    Raises
+    ------
+    UserError
+        when the file is missing, or holds no JSON object in UTF-8.
+    """
+    try:
+        value = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged or no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} must hold a JSON object, got a {type(value).__name__}")
+    return value
 
 
 def _temporary(path):

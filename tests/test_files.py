@@ -9,7 +9,15 @@ import pytest
 import safetensors.numpy
 
 from minillm.errors import UserError
-from minillm.files import new_folder, replace_link, save_safetensors, write_bytes, write_text
+from minillm.files import (
+    new_folder,
+    read_json,
+    read_safetensors,
+    replace_link,
+    save_safetensors,
+    write_bytes,
+    write_text,
+)
 
 
 @pytest.fixture
@@ -115,3 +123,30 @@ def test_link_is_relative_and_swapped(tmp_path):
     assert names(tmp_path) == ["last", "one", "two"]
     with pytest.raises(UserError, match="in the way"):
         replace_link(tmp_path / "one", "two")
+
+
+def test_damaged_files_are_named(tmp_path):
+    save_safetensors(tmp_path / "a", {"x": np.arange(100.0)})
+    assert np.array_equal(read_safetensors(tmp_path / "a")["x"], np.arange(100.0))
+    whole = (tmp_path / "a").read_bytes()
+    for size in (0, 5, 40, len(whole) - 1):
+        write_bytes(tmp_path / "a", whole[:size])
+        with pytest.raises(UserError, match=r"/a is damaged or no safetensors file"):
+            read_safetensors(tmp_path / "a")
+    with pytest.raises(UserError, match=r"cannot read .*/b: No such file"):
+        read_safetensors(tmp_path / "b")
+
+
+def test_damaged_json_is_named(tmp_path):
+    for data, message in (
+        (b'{"a": 1', "damaged or no JSON"),
+        (b"\xff\xfe\xfd", "damaged or no JSON"),
+        (b"[1]", "must hold a JSON object, got a list"),
+    ):
+        write_bytes(tmp_path / "a", data)
+        with pytest.raises(UserError, match=message):
+            read_json(tmp_path / "a")
+    with pytest.raises(UserError, match=r"cannot read .*/b: No such file"):
+        read_json(tmp_path / "b")
+    write_text(tmp_path / "a", '{"a": [1.5]}')
+    assert read_json(tmp_path / "a") == {"a": [1.5]}

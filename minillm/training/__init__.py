@@ -1,0 +1,17 @@
+"""Training: shards over threads, the loop, checkpoints, and the log of what was measured."""
+
+from minillm.training.config import OPTIMIZERS, TrainConfig
+from minillm.training.divergence import TrainingDiverged
+from minillm.training.parallel import WorkerPool, available_cores, reduce_gradients
+from minillm.training.trainer import Trainer, TrainResult
+
+__all__ = [
+    "OPTIMIZERS",
+    "TrainConfig",
+    "TrainResult",
+    "Trainer",
+    "TrainingDiverged",
+    "WorkerPool",
+    "available_cores",
+    "reduce_gradients",
+]
