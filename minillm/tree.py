@@ -53,8 +53,6 @@ def unflatten(flat, like):
         raise ValueError(f"parameters do not match: missing {missing}, not expected {extra}")
     for name, leaf in expected.items():
         if flat[name].shape != leaf.shape:
-            raise ValueError(
-                f"{name} must have shape {leaf.shape}, got {flat[name].shape}"
-            )
+            raise ValueError(f"{name} must have shape {leaf.shape}, got {flat[name].shape}")
     names = iter(expected)
     return map_leaves(lambda _: flat[next(names)], like)

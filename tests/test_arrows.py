@@ -15,7 +15,7 @@ LEVELS = dict.fromkeys(HELPERS, 0) | {"ops": 1, "gradcheck": 1, "": 1}
 LEVELS |= dict.fromkeys(("models", "tokenizers", "data", "optim", "metrics"), 2)
 LEVELS |= dict.fromkeys(("course", "bench", "training", "generation", "viz"), 3)
 LEVELS |= {"cli": 4, "__main__": 5}
-ALONE = {"ops": set(), "gradcheck": {"errors", "tree"}, "errors": set(), "tree": set()}
+ALONE = {"ops": {"tree"}, "gradcheck": {"errors", "tree"}, "errors": set(), "tree": set()}
 
 
 def room_of(path, package):

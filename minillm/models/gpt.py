@@ -1,8 +1,9 @@
 """GPT: a stack of causal transformer blocks (Radford et al. 2019, GPT-2, section 2.3).
 
-The defaults are GPT-2 as published: layer norm before each part, learned positions, GELU in its tanh
-form, output weights tied to the embedding. LLaMA's choices (Touvron et al. 2023, arXiv:2302.13971,
-section 2.2) are options: norm="rms", position="rotary", mlp="swiglu", n_kv_head, bias=False.
+The defaults are GPT-2 as published: layer norm before each part, learned positions, GELU in its
+tanh form, output weights tied to the embedding. LLaMA's choices (Touvron et al. 2023,
+arXiv:2302.13971, section 2.2) are options: norm="rms", position="rotary", mlp="swiglu",
+n_kv_head, bias=False.
 
 Left out: the step of generation, see gpt_step.py; files, see gpt_huggingface.py.
 """
@@ -127,7 +128,9 @@ def init(config, rng, dtype=np.float32):
 
     def norm():
         gain = np.ones(C, dtype)
-        return {"gain": gain, "bias": np.zeros(C, dtype)} if config.norm == "layer" else {"gain": gain}
+        return (
+            {"gain": gain, "bias": np.zeros(C, dtype)} if config.norm == "layer" else {"gain": gain}
+        )
 
     def mlp():
         if config.mlp == "gelu":
@@ -273,8 +276,6 @@ def gpt_loss_backward(dloss, cache):
 
 def head_name(params):
     return "head" if "head" in params else "wte"
-
-
 
 
 forward, backward = gpt, gpt_backward

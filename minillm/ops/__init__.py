@@ -75,4 +75,4 @@ __all__ = [
     "transformer_block",
 ]
 
-from minillm.ops import fast as _fast  # registers the CPU's default pairs  # noqa
+from minillm.ops import fast as _fast  # registers the CPU's default pairs

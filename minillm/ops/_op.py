@@ -138,7 +138,8 @@ def sum_to_shape(gradient, shape):
     axes = tuple(range(extra)) + tuple(
         axis + extra for axis, n in enumerate(shape) if n == 1 and gradient.shape[axis + extra] != 1
     )
-    return gradient.sum(axis=axes, keepdims=True).reshape(shape) if axes else gradient.reshape(shape)
+    summed = gradient.sum(axis=axes, keepdims=True) if axes else gradient
+    return summed.reshape(shape)
 
 
 def _check_floats(op_name, label, value, dtype):

@@ -9,7 +9,7 @@ import dataclasses
 import importlib
 from contextvars import ContextVar
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, ClassVar
 
 from minillm.ops._trace import Step, Trace
 
@@ -21,7 +21,7 @@ class State:
     depth: int = 0
 
 
-_STATE: ContextVar[State] = ContextVar("minillm_state", default=State())
+_STATE: ContextVar[State] = ContextVar("minillm_state", default=State())  # noqa: B039 (frozen)
 
 current = _STATE.get
 
@@ -29,9 +29,9 @@ current = _STATE.get
 class Registry:
     """Every op's pairs, by backend. "numpy" is the reference and the fallback of all others."""
 
-    ops: dict[str, dict[str, tuple[Any, Any]]] = {}
-    modules = {"fast": "minillm.ops.fast"}  # backend -> module that registers its pairs
-    loaded = {"numpy"}
+    ops: ClassVar[dict[str, dict[str, tuple[Any, Any]]]] = {}
+    modules: ClassVar[dict[str, str]] = {"fast": "minillm.ops.fast"}  # backend -> its module
+    loaded: ClassVar[set[str]] = {"numpy"}
 
     @classmethod
     def define(cls, name, forward, backward):

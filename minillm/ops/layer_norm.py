@@ -39,7 +39,7 @@ def layer_norm_backward(dy, cache):
     dgain = sum_to_shape(dy * normed, gain.shape)  # (C,)
     dbias = sum_to_shape(dy, gain.shape)  # (C,)
     dnormed = dy * gain  # (..., C)
-    # forward: normed = (x - mean(x)) / std(x); mean and std depend on x too, and take their share back
+    # forward: normed = (x - mean(x)) / std(x); mean and std depend on x and take their share back
     dx = inv_std * (
         dnormed
         - dnormed.mean(-1, keepdims=True)

@@ -19,7 +19,7 @@ from minillm.tree import leaves, map_leaves
 BACKENDS = ("numpy", "fast")
 EPS = np.finfo(np.float64).eps
 STEP = np.cbrt(EPS)  # balances truncation h**2 against rounding eps / h
-# Central differences are good to about eps**(2/3); the sums over a few hundred outputs cost the rest.
+# Central differences are good to about eps**(2/3); sums over a few hundred outputs cost the rest.
 NUMERIC_TOL = 1000 * EPS ** (2 / 3)
 # Two float64 implementations of the same sum differ by the order of their additions.
 ORACLE_TOL = 5000 * EPS
@@ -42,9 +42,7 @@ def upstream(out, seed=0):
 
 
 def inner(a, b):
-    return sum(
-        float(np.vdot(x, y)) for (_, x), (_, y) in zip(leaves(a), leaves(b), strict=True)
-    )
+    return sum(float(np.vdot(x, y)) for (_, x), (_, y) in zip(leaves(a), leaves(b), strict=True))
 
 
 def as_tuple(grads, count):
@@ -103,7 +101,7 @@ def assert_same_layout_as_args(grads, args, what):
 
 
 def strided(array):
-    """The same values in memory that is neither C- nor F-contiguous: reversed axes, every other element."""
+    """The same values in memory that is neither C- nor F-contiguous: reversed, every other one."""
     if array.ndim == 0:
         return array
     wide = np.full([2 * n for n in reversed(array.shape)], np.nan, array.dtype)
@@ -144,7 +142,9 @@ def _check_on_active_backend(op, args, kwargs, oracle, seed, numeric, what):
         assert_same_layout_as_args(grad, arg, f"{what} argument {index}")
     assert_close(args, kept, 0, f"{what}: an input was written to,")
     assert_close(dout, dout_kept, 0, f"{what}: dout was written to,")
-    assert_close(as_tuple(op.backward(dout, cache), len(args)), grads, 0, f"{what}: second use of the cache,")
+    assert_close(
+        as_tuple(op.backward(dout, cache), len(args)), grads, 0, f"{what}: second use of the cache,"
+    )
     assert_close(forward(*args), out, 0, f"{what}: second forward,")
 
     views = tuple(map_leaves(strided, arg) for arg in args)
@@ -204,6 +204,4 @@ def assert_killed(op, wrong, args, kwargs=None, *, seed=0):
 
 def wrong_backwards(table):
     """Parametrize a test over {name: wrong backward}; the ids start with `wrong-`."""
-    return pytest.mark.parametrize(
-        "wrong", table.values(), ids=[f"wrong-{name}" for name in table]
-    )
+    return pytest.mark.parametrize("wrong", table.values(), ids=[f"wrong-{name}" for name in table])

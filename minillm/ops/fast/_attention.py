@@ -8,12 +8,14 @@ products: [q, -lse] @ [k, 1].T = q @ k.T - lse.
 
 import numpy as np
 
+from minillm.ops.fast._bounds import needs_peak
+
 ROWS = 64  # queries that meet their keys at a time
 PIECE = 1 << 17  # logits at a time: 512 KiB in float32
 
 
 def attend(q, k, v, scale, causal, out):
-    """Write softmax(scale * q @ k.T) @ v to `out`, by views of any strides; returns the log-sum-exp.
+    """Write softmax(scale * q @ k.T) @ v to `out`; all are views of any strides.
 
     q, out : (B, G, R, T, D), R query heads a key/value head; k, v : (B, G, S, D)
     causal needs T <= S. Returns lse (B, G, R, T, 1).
@@ -26,7 +28,7 @@ def attend(q, k, v, scale, causal, out):
     shift = needs_peak(q, k, scale)
     for part in head_pieces(q.shape, S):
         scaled = q[part] * q.dtype.type(scale)  # (b, g, R, T, D)
-        keys = np.ascontiguousarray(k[part].swapaxes(-1, -2))[:, :, None]  # (b, g, 1, D, S)
+        keys = k[part].swapaxes(-1, -2)[:, :, None]  # (b, g, 1, D, S)
         values, mixed, sums = v[part][:, :, None], out[part], lse[part]
         buffer = np.empty(scaled[..., :1].size // T * min(ROWS, T) * S, q.dtype)
         for start in range(0, T, ROWS):
@@ -42,7 +44,7 @@ def attend(q, k, v, scale, causal, out):
             total = weights @ ones[:seen]  # (b, g, R, rows, 1)
             block = mixed[..., rows, :]
             np.matmul(weights, values[..., :seen, :], out=block)
-            block /= total
+            block *= 1 / total
             np.log(total, out=sums[..., rows, :])
             if shift:
                 sums[..., rows, :] += peak
@@ -51,7 +53,7 @@ def attend(q, k, v, scale, causal, out):
 
 def attend_backward(dout, q, k, v, out, lse, scale, causal, dq, dk, dv):
     """Write the gradients of `attend` to dq, dk, dv; the weights are made again from `lse`."""
-    *_, T, D = q.shape
+    T = q.shape[3]
     S = k.shape[2]
     hide = hidden_corner(min(ROWS, T), q.dtype) if causal else None
     for part in head_pieces(q.shape, S):
@@ -61,9 +63,9 @@ def attend_backward(dout, q, k, v, out, lse, scale, causal, dq, dk, dv):
         # backward of softmax: dlogits = weights * (dout @ v.T - sum(dout * out))
         shared = np.vecdot(dout[part], out[part])[..., None]  # (b, g, R, T, 1)
         douts, values = with_column(dout[part], -shared), with_column(v[part], 1)
-        keys_t = np.ascontiguousarray(keys.swapaxes(-1, -2))[:, :, None]  # (b, g, 1, D + 1, S)
-        values_t = np.ascontiguousarray(values.swapaxes(-1, -2))[:, :, None]
-        keys, dkeys, dvalues = keys[:, :, None, :, :-1], dk[part], dv[part]
+        keys_t = keys.swapaxes(-1, -2)[:, :, None]  # (b, g, 1, D + 1, S)
+        values_t = values.swapaxes(-1, -2)[:, :, None]
+        keys, dkeys, dvalues = k[part][:, :, None], dk[part], dv[part]
         dkeys[...], dvalues[...] = 0, 0
         size = scaled[..., :1].size // T * min(ROWS, T) * S
         buffer, other = np.empty(size, q.dtype), np.empty(size, q.dtype)
@@ -82,14 +84,6 @@ def attend_backward(dout, q, k, v, out, lse, scale, causal, dq, dk, dv):
             # a key/value head sums over the R query heads that read it
             dkeys[..., :seen, :] += sum_group(dlogits, scaled[..., rows, :-1])
             dvalues[..., :seen, :] += sum_group(weights, douts[..., rows, :-1])
-
-
-def needs_peak(q, k, scale):
-    """Whether exp(logit) could leave the dtype's range: |logit| <= scale * |q| * |k| is not small."""
-    longest = [np.sqrt(np.vecdot(x, x).max(initial=0)) for x in (q, k)]
-    # a sum of e**limit over any number of keys stays finite, and e**-limit keeps its precision
-    limit = 40 if q.dtype == np.float32 else 300
-    return not abs(scale) * longest[0] * longest[1] <= limit
 
 
 def head_pieces(shape, S):

@@ -18,6 +18,9 @@ def add_layer_norm(x, residual, gain, bias, *, eps=1e-5):
 
 def add_layer_norm_backward(dout, cache):
     normed, inv_std, gain, shape = cache
+    for name, gradient in zip(("dy", "dtotal"), dout, strict=True):
+        if gradient is not None:
+            check_shape(name, gradient, shape)
     dy, dtotal = (None if d is None else d.reshape(normed.shape) for d in dout)
     if dy is None:
         dx = np.zeros_like(normed) if dtotal is None else dtotal.copy()
@@ -25,8 +28,8 @@ def add_layer_norm_backward(dout, cache):
     else:
         dx, dgain, dbias = normalise_rows_backward(dy, dtotal, normed, inv_std, gain)
     dx = dx.reshape(shape)
-    # forward: total = x + residual; two gradients of one value, each its caller's own to write to
-    return dx, dx.copy(), dgain, dbias
+    # forward: total = x + residual
+    return dx, dx, dgain, dbias
 
 
 register("add_layer_norm", "fast", add_layer_norm, add_layer_norm_backward)

@@ -17,33 +17,31 @@ SLOPE, CUBIC = math.sqrt(2 / math.pi), 0.044715
 def gelu_rows(h, bias, derivative):
     """gelu(h + bias) for rows h (N, F), written over h; its derivative goes to `derivative`.
 
-    With u = SLOPE (x + CUBIC x^3) and t = tanh(u):
-    y = x (1 + t) / 2 and dy/dx = (1 + t) / 2 + x (1 - t^2) / 2 * SLOPE (1 + 3 CUBIC x^2).
+    With u = SLOPE (x + CUBIC x^3) and p = (1 + tanh(u)) / 2:
+    y = x p and dy/dx = p + y (1 - p) * 2 SLOPE (1 + 3 CUBIC x^2).
     """
     n, width = h.shape
     size = min(n * width, max(PIECE, width))
     square, work = np.empty(size, h.dtype), np.empty(size, h.dtype)
     for piece in pieces(n, width):
         x, d = h[piece], derivative[piece]
-        s, t = square[: x.size].reshape(x.shape), work[: x.size].reshape(x.shape)
+        s, p = square[: x.size].reshape(x.shape), work[: x.size].reshape(x.shape)
         if bias is not None:
             x += bias
         np.multiply(x, x, out=s)
-        s *= SLOPE * CUBIC
-        np.add(s, SLOPE, out=t)
-        t *= x
-        np.tanh(t, out=t)
-        s *= 3
-        s += SLOPE  # du/dx
-        x *= 0.5
-        np.multiply(t, t, out=d)
-        np.subtract(1, d, out=d)
+        np.multiply(s, SLOPE * CUBIC, out=p)
+        p += SLOPE
+        p *= x
+        np.tanh(p, out=p)
+        p *= 0.5
+        p += 0.5
+        x *= p  # y
+        s *= 6 * SLOPE * CUBIC
+        s += 2 * SLOPE
+        s *= x
+        np.subtract(1, p, out=d)
         d *= s
-        t += 1
-        d *= x  # x (1 - t^2) / 2 * du/dx
-        x *= t  # y
-        t *= 0.5
-        d += t
+        d += p
     return h
 
 

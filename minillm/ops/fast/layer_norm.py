@@ -20,6 +20,7 @@ def normalise_rows(rows, residual, total, gain, bias, eps):
     normed, y = np.empty((n, width), rows.dtype), np.empty((n, width), rows.dtype)
     inv_std = np.empty((n, 1), rows.dtype)
     average = np.full((width, 1), 1 / width, rows.dtype)
+    gains, biases = tile(gain, n), tile(bias, n)
     for piece in pieces(n, width):
         xs = rows[piece]
         if residual is not None:
@@ -31,9 +32,16 @@ def normalise_rows(rows, residual, total, gain, bias, eps):
         np.sqrt(scale, out=scale)
         np.divide(1, scale, out=inv_std[piece])
         centred *= inv_std[piece]
-        np.multiply(centred, gain, out=y[piece])
-        y[piece] += bias
+        np.multiply(centred, gains[: len(xs)], out=y[piece])
+        y[piece] += biases[: len(xs)]
     return y, (normed, inv_std)
+
+
+def tile(row, n):
+    """As many copies of a row as a piece has rows: a pass over two full arrays has one long loop
+    where a broadcast row has a short one for every row."""
+    rows = next(pieces(n, len(row)), slice(0, 0)).stop
+    return np.tile(row, (rows, 1))
 
 
 def layer_norm_backward(dy, cache):
@@ -49,7 +57,8 @@ def normalise_rows_backward(dy, dtotal, normed, inv_std, gain):
     dx = np.empty((n, width), normed.dtype)
     dgain, dbias = np.zeros(width, normed.dtype), np.zeros(width, normed.dtype)
     gain_average = (gain / width)[:, None]  # (C, 1): dy @ it = mean(dnormed)
-    work = np.empty_like(normed[: next(pieces(n, width)).stop] if n else normed)
+    gains = tile(gain, n)
+    work = np.empty_like(gains)
     for piece in pieces(n, width):
         dys, ns, out = dy[piece], normed[piece], dx[piece]
         ones = np.ones(len(ns), normed.dtype)
@@ -63,7 +72,7 @@ def normalise_rows_backward(dy, dtotal, normed, inv_std, gain):
         mean = dys @ gain_average  # (piece, 1)
         np.multiply(ns, share, out=product)
         product += mean
-        np.multiply(dys, gain, out=out)
+        np.multiply(dys, gains[: len(ns)], out=out)
         out -= product
         out *= inv_std[piece]
         if dtotal is not None:

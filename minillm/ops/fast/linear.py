@@ -6,7 +6,7 @@ from minillm.ops._op import check_shape, register
 
 
 def linear(x, weight, bias=None):
-    check_shape("weight", weight, (x.shape[-1], None))
+    check_shape("weight", weight, (*x.shape[-1:], None))
     rows = x.reshape(-1, x.shape[-1])  # (N, C_in)
     y = np.matmul(rows, weight)  # (N, C_out)
     if bias is not None:

@@ -6,41 +6,53 @@ logits to their gradient, instead of one array each for logits, probabilities an
 
 import numpy as np
 
+from minillm.ops._check import check_integers
 from minillm.ops._op import check_shape, register
+from minillm.ops.fast._bounds import needs_peak
 from minillm.ops.fast._pieces import pieces
 from minillm.ops.fast.linear import sum_rows
 
 
-def linear_cross_entropy(
-    x, weight, bias=None, *, targets, ignore_index=-100, label_smoothing=0.0
-):
+def linear_cross_entropy(x, weight, bias=None, *, targets, ignore_index=-100, label_smoothing=0.0):
+    check_arguments(x, weight, bias, targets, label_smoothing)
     vocabulary, width = weight.shape
-    check_shape("x", x, (*targets.shape, width))
-    if bias is not None:
-        check_shape("bias", bias, (vocabulary,))
-    rows, targets = x.reshape(-1, width), np.asarray(targets).reshape(-1)  # (N, C), (N,)
-    counts = targets != ignore_index
-    share = 1 / max(1, np.count_nonzero(counts))
+    rows, targets = x.reshape(-1, width), targets.reshape(-1)  # (N, C), (N,)
+    counted = targets != ignore_index
+    known = np.where(counted, targets, 0)
+    share = 1 / max(1, np.count_nonzero(counted))
     logits = np.matmul(rows, weight.T)  # (N, V), turned into their gradient in place
+    shift = bias is not None or needs_peak(rows, weight)
+    ones = np.ones((vocabulary, 1), x.dtype)
     loss = 0.0
     for piece in pieces(len(rows), vocabulary):
-        z, keep = logits[piece], counts[piece]
-        index = np.arange(len(z)), np.where(keep, targets[piece], 0)
+        z, keep = logits[piece], counted[piece, None]
+        index = np.arange(len(z)), known[piece]
         if bias is not None:
             z += bias
-        z -= z.max(-1, keepdims=True)
-        at_target = z[index]
-        mean = z.mean(-1) if label_smoothing else 0.0
+        if shift:
+            z -= z.max(-1, keepdims=True)
+        at_target = z[index][:, None]
+        mean = z.mean(-1, keepdims=True) if label_smoothing else 0.0
         np.exp(z, out=z)
-        total = z.sum(-1)  # (piece,)
+        total = z @ ones  # (piece, 1)
         nats = np.log(total) - (1 - label_smoothing) * at_target - label_smoothing * mean
         loss += float(nats[keep].sum(dtype=np.float64))
         # d loss / d logits = share * (softmax - (1 - smoothing) * onehot - smoothing / V)
-        z *= np.where(keep, share / total, 0).astype(z.dtype)[:, None]
-        z[index] -= np.where(keep, share * (1 - label_smoothing), 0).astype(z.dtype)
+        z *= np.where(keep, share / total, 0).astype(x.dtype)
+        kept = np.where(keep, share, 0).astype(x.dtype)
+        z[index] -= (1 - label_smoothing) * kept[:, 0]
         if label_smoothing:
-            z -= np.where(keep, share * label_smoothing / vocabulary, 0).astype(z.dtype)[:, None]
+            z -= label_smoothing / vocabulary * kept
     return x.dtype.type(loss * share), (logits, rows, weight, bias is not None, x.shape)
+
+
+def check_arguments(x, weight, bias, targets, label_smoothing):
+    check_shape("weight", weight, (None, *x.shape[-1:]))
+    check_integers("targets", targets, x.shape[:-1])
+    if bias is not None:
+        check_shape("bias", bias, weight.shape[:1])
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing must be between 0 and 1, got {label_smoothing}")
 
 
 def linear_cross_entropy_backward(dloss, cache):

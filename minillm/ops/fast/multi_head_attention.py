@@ -74,7 +74,10 @@ def multi_head_attention_backward(dout, cache):
 
 
 def heads_of(rows, H, G, D, groups=None):
-    """Views of rows (B, T, (H + 2G) D): q (B, G, R, T, D), k and v (B, G, T, D); with G = 0, q alone."""
+    """Views of rows (B, T, (H + 2G) D): q (B, G, R, T, D), k and v (B, G, T, D).
+
+    With G = 0 the rows are (B, T, H D) and there is q alone, in `groups` groups.
+    """
     B, T, _ = rows.shape
     groups = groups or G
     q = rows[..., : H * D].reshape(B, T, groups, H // groups, D).transpose(0, 2, 3, 1, 4)
