@@ -27,7 +27,7 @@ KINDS: dict[str, tuple[Any, type]] = {
     "lstm": (recurrent, recurrent.RecurrentConfig),
     "gru": (recurrent, recurrent.RecurrentConfig),
 }
-COUNTED = {"ngram": NGram, "unigram": Unigram, "uniform": Uniform}
+COUNTED: dict[str, Any] = {"ngram": NGram, "unigram": Unigram, "uniform": Uniform}
 
 
 class LanguageModel:

@@ -29,7 +29,7 @@ def learning_curves(curves, *, levels=None, unit="bits per byte", log_time=False
     ValueError
         if there is nothing to draw, or a model's seconds and losses differ in number.
     """
-    lines = {name: _line(name, *curve, log_time) for name, curve in curves.items()}
+    lines = {name: _line(name, curve, log_time) for name, curve in curves.items()}
     levels = dict(levels or {})
     if not lines and not levels:
         raise ValueError("learning_curves needs at least one curve or level")
@@ -85,7 +85,7 @@ def loss_curve(steps, loss, *, validation=None, unit="nats per token", title=Non
     ValueError
         if steps and losses differ in number.
     """
-    steps, loss = _line("loss", steps, loss, False)
+    steps, loss = _line("loss", (steps, loss), False)
     figure = new_figure(7.2, 4.0)
     axes = figure.add_subplot(title=title, xlabel="step", ylabel=unit)
     ends = []
@@ -95,7 +95,7 @@ def loss_curve(steps, loss, *, validation=None, unit="nats per token", title=Non
         axes.plot(steps, smooth, color=COLOURS[0], linewidth=1.8, zorder=3)
         ends.append(("training", smooth[-1], COLOURS[0]))
     if validation is not None:
-        at, values = _line("validation", *validation, False)
+        at, values = _line("validation", validation, False)
         axes.plot(
             at,
             values,
@@ -124,9 +124,9 @@ def loss_curve(steps, loss, *, validation=None, unit="nats per token", title=Non
     return figure
 
 
-def _line(name, x, y, log_time):
+def _line(name, curve, log_time):
     """Two float arrays of equal length, points that no axis can show left out."""
-    x, y = np.asarray(x, float), np.asarray(y, float)
+    x, y = (np.asarray(values, float) for values in curve)
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"{name}: as many times as losses expected, got {x.shape} and {y.shape}")
     shown = np.isfinite(x) & np.isfinite(y) & ((x > 0) | (not log_time))

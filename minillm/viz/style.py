@@ -67,7 +67,7 @@ def fonts():
 @functools.cache
 def _characters():
     """All code points that the installed fonts can draw."""
-    known = set()
+    known: set[int] = set()
     for name in fonts():
         known |= font_manager.get_font(font_manager.findfont(name)).get_charmap().keys()
     return known
