@@ -86,7 +86,7 @@ def test_without_validation_there_is_no_best(tmp_path):
 
 
 def test_early_stopping(tmp_path):
-    # A rate of nearly zero cannot get better by much; each evaluation after the best one is counted.
+    # With a rate of zero the first evaluation stays the best, and three come after it.
     result = trainer(tmp_path, lr=0.0, warmup=0, steps=100, eval_every=2, patience=3).run()
     assert result.stopped == "patience"
     assert result.step == 6
