@@ -1,5 +1,7 @@
 """What every update rule shares: its state, its checks and the walk over the parameters."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from minillm.optim.pieces import PIECE, pieces, spread
@@ -9,7 +11,11 @@ __all__ = ["Optimizer", "check_setting"]
 
 
 class Optimizer:
-    """The base of the rules. A rule states its `slots` and how one piece is updated.
+    """The base of the rules. A rule states its `slots` and how one flat piece is updated:
+
+    update_piece(p, g, *slots, t, lr, is_matrix, scratch), in place on p and the slots; all are (N,)
+    with N <= PIECE. g is only read and scratch holds nothing yet. t counts the steps from 1, and
+    is_matrix says that the piece belongs to a leaf of two or more dimensions.
 
     Parameters
     ----------
@@ -20,6 +26,7 @@ class Optimizer:
 
     slots: tuple[str, ...] = ()  # what the rule remembers of each parameter
     decoupled = False  # True: the rule applies the weight decay itself
+    update_piece: Callable[..., None]
 
     def __init__(self, lr, *, weight_decay=0.0):
         check_setting("lr", lr, lr >= 0, "at least 0")
@@ -81,17 +88,6 @@ class Optimizer:
             if self.weight_decay and not self.decoupled:
                 g = np.add(g, np.multiply(p, self.weight_decay, out=b), out=a)
             self.update_piece(p, g, *slots, scratch=b, is_matrix=is_matrix, **settings)
-
-    def update_piece(self, p, g, *slots, t, lr, is_matrix, scratch):
-        """Update one flat piece in place.
-
-        Parameters
-        ----------
-        p, g, *slots, scratch : (N,), N <= PIECE; g is only read, scratch holds nothing yet
-        t : int, the number of this step, from 1
-        is_matrix : bool, the piece belongs to a leaf of two or more dimensions
-        """
-        raise NotImplementedError
 
 
 def check_setting(name, value, good, wanted):

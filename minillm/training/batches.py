@@ -1,6 +1,7 @@
 """Which batches a run reads: the training text's in their order, the validation text's fixed."""
 
 import hashlib
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ class TrainingBatches:
 
     def __init__(self, ids, *, config, vocab_size, stateful):
         shape = {"block": config.block, "batch": config.batch, "vocab_size": vocab_size}
-        self.source = (
+        self.source: Any = (
             Streams(ids, **shape) if stateful else RandomBlocks(ids, seed=config.seed, **shape)
         )
         self.stateful = stateful

@@ -23,7 +23,7 @@ def listening():
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {}
+    before: dict = {}
 
     def restore():
         for number, handler in before.items():
