@@ -1,0 +1,27 @@
+"""`minillm bench`: our speed beside named peers'."""
+
+import click
+
+from minillm.cli.options import Command, Commands
+
+__all__ = ["bench"]
+
+
+@click.group(cls=Commands, invoke_without_command=True)
+@click.pass_context
+def bench(context):
+    """Measure our speed beside that of PyTorch and transformers."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@bench.command(cls=Command, example="  minillm bench cpu --json bench.json")
+@click.option("--json", "json_path", metavar="FILE", help="Write the rows to this file too.")
+def cpu(json_path):
+    """On the CPU: training steps and generation, one thread and all. Takes a while.
+
+    Peers that are not installed are left out and named.
+    """
+    from minillm.bench import cpu as measured
+
+    return measured.run(json_path, rows=None)

@@ -1,0 +1,47 @@
+"""What a RUN is on the command line: a run's folder, or the folder of one checkpoint."""
+
+from pathlib import Path
+
+import numpy as np
+
+from minillm.errors import UserError
+from minillm.models.language_model import load_model
+from minillm.tree import leaves
+
+__all__ = ["find_checkpoint", "load_run"]
+
+
+def find_checkpoint(run):
+    """The folder with the weights: RUN itself, or its `best`, or else its `last`.
+
+    Raises
+    ------
+    UserError
+        if there is none.
+    """
+    run = Path(run)
+    if not run.exists():
+        raise UserError(f"{run}: no such folder")
+    if not run.is_dir():
+        raise UserError(f"{run}: a file; a run or a checkpoint is a folder")
+    for folder in (run, run / "best", run / "last"):
+        if (folder / "model.json").exists() or (folder / "weights.safetensors").exists():
+            return folder
+    raise UserError(f"{run}: no model here: neither model.json nor best nor last")
+
+
+def load_run(run):
+    """The model of a RUN, and the folder that it came from.
+
+    Raises
+    ------
+    UserError
+        if there is none, it is damaged, or a weight is not a finite number.
+    """
+    folder = find_checkpoint(run)
+    model = load_model(folder)
+    for name, weight in leaves(getattr(model, "params", {})):
+        if not np.isfinite(weight).all():
+            bad = weight.size - int(np.isfinite(weight).sum())
+            raise UserError(f"{folder}: {bad} of {weight.size} weights in {name} are NaN or inf")
+    return model, folder

@@ -1,0 +1,76 @@
+"""`minillm train`: a model from a text, in a run folder that can be resumed."""
+
+import click
+
+from minillm.cli.options import Command, OneOf, Shares, backend_option, using_backend
+from minillm.cli.settings import COUNTED, MODELS, SETTINGS, options
+from minillm.errors import UserError
+
+__all__ = ["train"]
+
+EXAMPLE = """\
+  minillm train gpt --data book.txt --split 0.9,0.1,0 --out runs/book --steps 2000
+  minillm train lstm --config lstm.toml --out runs/lstm
+  minillm train --resume --out runs/lstm"""
+
+
+@click.command(
+    cls=Command,
+    groups={heading: [s.name for s in group] for heading, group in SETTINGS.items()},
+    example=EXAMPLE,
+)
+@click.argument("model", type=OneOf("model", MODELS), required=False, metavar="MODEL")
+@click.option(
+    "--data",
+    multiple=True,
+    metavar="TEXT",
+    help="A text file or a folder of them, UTF-8; may be given again. Or: topics, Python's help "
+    "pages; stdlib, the standard library's source. [default: topics]",
+)
+@click.option(
+    "--split",
+    type=Shares(),
+    metavar="A,B,C",
+    help="Shares of the text for training, validation and test, in its order. "
+    "[default: 0.8,0.1,0.1]",
+)
+@click.option(
+    "--tokenizer",
+    type=OneOf("tokenizer", ("char", "byte")),
+    metavar="NAME",
+    help="What a token is: char, a character; byte, one of its UTF-8. [default: char]",
+)
+@click.option("--out", required=True, metavar="DIR", help="The run's folder, which must be new.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the run in --out, bit for bit, by its own settings; --steps may be raised.",
+)
+@backend_option
+@options
+def train(model, out, resume, backend, **given):
+    """Train MODEL on a text: gpt, rnn, lstm or gru; or count one: ngram, unigram or uniform.
+
+    Ctrl-C ends a run with a checkpoint. The folder keeps the newest weights in last, those of the
+    best validation in best, what was measured in metrics.jsonl and its picture in curve.png.
+    """
+    given = {name: value for name, value in given.items() if value not in (None, ())}
+    with using_backend(backend):
+        from minillm.cli import fitting
+
+        if resume:
+            model, given = fitting.settings_of_run(out, model, given)
+        if model is None:
+            raise UserError(f"which model? there are: {', '.join(MODELS)}")
+        _refuse_foreign(model, given)
+        if model in COUNTED:
+            return fitting.count(model, out, resume, given)
+        return fitting.fit(model, out, resume, given)
+
+
+def _refuse_foreign(model, given):
+    """Refuse a setting that the model has no use for, rather than pass over it."""
+    for setting in (s for group in SETTINGS.values() for s in group):
+        if setting.name in given and model not in setting.models:
+            flag = "--" + setting.name.replace("_", "-")
+            raise UserError(f"{model} takes no {flag}: it is for {', '.join(setting.models)}")

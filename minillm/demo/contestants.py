@@ -1,0 +1,85 @@
+"""Who takes part in the demo, and with what settings.
+
+The steps are fixed, so that the same seed gives the same table on the same machine; they were
+chosen to take RNN, LSTM and GPT about 30, 60 and 90 seconds on two cores of 2020. `max_seconds`
+only keeps a slow machine within the five minutes.
+"""
+
+import dataclasses
+
+__all__ = ["CONTESTANTS", "LONG_RUN", "LONG_RUN_SAYS", "Contestant", "settings_of"]
+
+ALL = {"schedule": "cosine", "clip": 1.0, "final_lr": 1e-4}
+
+
+@dataclasses.dataclass(frozen=True)
+class Contestant:
+    """One row of the table.
+
+    name : what the row and its folder are called
+    kind : see minillm.models
+    shape : of the model; training: fields of TrainConfig; short: those that --short changes
+    """
+
+    name: str
+    kind: str
+    about: str
+    shape: dict = dataclasses.field(default_factory=dict)
+    training: dict = dataclasses.field(default_factory=dict)
+    short: dict = dataclasses.field(default_factory=dict)
+
+
+CONTESTANTS = (
+    Contestant("uniform", "uniform", "every character is equally likely"),
+    Contestant("unigram", "unigram", "how often each character occurs"),
+    Contestant(
+        "kneser-ney",
+        "ngram",
+        "5 characters decide the next, interpolated modified Kneser-Ney",
+        {"order": 6},
+    ),
+    Contestant(
+        "rnn",
+        "rnn",
+        "1 layer of 192 channels",
+        {"n_embd": 64, "n_hidden": 192, "n_layer": 1},
+        {"steps": 1200, "block": 64, "batch": 16, "lr": 2e-3, "warmup": 50, "max_seconds": 50},
+        {"steps": 150, "warmup": 20, "max_seconds": 8},
+    ),
+    Contestant(
+        "lstm",
+        "lstm",
+        "1 layer of 256 channels",
+        {"n_embd": 64, "n_hidden": 256, "n_layer": 1},
+        {"steps": 1800, "block": 64, "batch": 16, "lr": 5e-3, "warmup": 50, "max_seconds": 80},
+        {"steps": 150, "warmup": 20, "max_seconds": 10},
+    ),
+    Contestant(
+        "gpt",
+        "gpt",
+        "2 layers, 4 heads, 128 channels, rotary positions, sees 128 characters",
+        {"n_layer": 2, "n_head": 4, "n_embd": 128, "position": "rotary", "block_size": 128},
+        {"steps": 2400, "block": 128, "batch": 8, "lr": 3e-3, "warmup": 50, "max_seconds": 130},
+        {"steps": 150, "warmup": 20, "max_seconds": 16},
+    ),
+)
+
+LONG_RUN_SAYS = "The GPT wins with more time. About 20 minutes on 2 cores:"
+LONG_RUN = (
+    "minillm train gpt --out runs/gpt --steps 6000 --batch 16 --block 128 --position rotary "
+    "--dropout 0.1 --lr 2e-3 --final-lr 1e-4"
+)
+
+
+def settings_of(contestant, *, short, seed):
+    """The fields of TrainConfig for a contestant that is trained."""
+    settings = ALL | contestant.training | (contestant.short if short else {})
+    steps = settings["steps"]
+    every = steps // 6 if short else steps // 20
+    return settings | {
+        "eval_every": every,
+        "eval_batches": 4 if short else 10,
+        "log_every": every,
+        "checkpoint_every": steps,
+        "seed": seed,
+    }

@@ -1,0 +1,47 @@
+"""Models that are counted rather than trained, kept in the same folders as those that are."""
+
+from pathlib import Path
+
+from minillm.errors import UserError
+from minillm.files import new_folder
+from minillm.models.baselines import Uniform, Unigram
+from minillm.models.ngram import NGram
+from minillm.training import checkpoint
+
+__all__ = ["COUNTED", "count_model"]
+
+COUNTED = {
+    "uniform": lambda ids, tokenizer: Uniform(tokenizer),
+    "unigram": Unigram.train,
+    "ngram": NGram.train,
+}
+
+
+def count_model(kind, ids, tokenizer, out, **settings):
+    """Count a text and save the model as a run of no steps: OUT/step-000000, OUT/last, OUT/best.
+
+    Parameters
+    ----------
+    kind : str, a key of COUNTED
+    ids : (N,) int, each document followed by the end id
+    tokenizer : what made the ids
+    out : the run's folder
+    settings : of the n-gram: order
+
+    Returns
+    -------
+    model
+
+    Raises
+    ------
+    UserError
+        when `out` holds a run already or cannot be written, or for settings out of range.
+    """
+    out = Path(out)
+    if checkpoint.holds_a_run(out):
+        raise UserError(f"{out} holds a run already: choose another folder")
+    model = COUNTED[kind](ids, tokenizer, **settings)
+    with new_folder(out / "step-000000") as folder:
+        model.save(folder)
+    checkpoint.link(out, "step-000000", best=True)
+    return model
