@@ -196,9 +196,9 @@ def draw(logits, rng):
     """
     candidates, weights = _weights(logits)  # (N,)
     cumulative = np.cumsum(weights, dtype=np.float64)
-    total = cumulative[-1]
-    # kept below the total when the product rounds up; side="right" steps over tokens of weight 0
-    point = min(rng.random() * total, math.nextafter(total, 0))
+    # random() is at most 1 - 2**-53, whose product with the total always rounds to less than the
+    # total; side="right" steps over tokens of weight 0
+    point = rng.random() * cumulative[-1]
     return int(candidates[cumulative.searchsorted(point, side="right")])
 
 

@@ -107,6 +107,15 @@ def test_a_search_ends_when_nothing_can_improve():
     assert len(model.fed) == 1
 
 
+def test_a_search_goes_on_while_a_longer_text_may_win():
+    """Stopping at once is 9 times as likely, yet per token a hundred sure ones are better."""
+    p = np.array([[0.001, 0.899, 0.1], [0.4, 0.3, 0.3], [5e-7, 5e-7, 1 - 1e-6]])
+    model = TableModel(np.log(p).astype(np.float32))
+    settings = {"beams": 1, "max_new_tokens": 100, "stop_id": 1}
+    assert len(beam_search(model, [0], length_penalty=1.0, **settings)[0][0]) == 100
+    assert len(beam_search(model, [0], length_penalty=0.0, **settings)[0][0]) == 0
+
+
 def test_fewer_continuations_than_beams():
     model = table_model(2)
     assert len(beam_search(model, [0], beams=50, max_new_tokens=3)) == 8

@@ -163,6 +163,12 @@ def test_a_token_left_out_is_never_drawn(u):
     assert sampling.draw(np.array([-2000.0, 0.0, -2000.0], np.float32), rng) == 1
 
 
+@given(seed=seeds, size=st.integers(1, 50))
+def test_the_largest_random_number_draws_the_last_token(seed, size):
+    rng = type("Rng", (), {"random": lambda self: 1 - 2**-53})()
+    assert sampling.draw(random_logits(size, seed, 0.5), rng) == size - 1
+
+
 def test_a_tiny_temperature_is_greedy():
     logits = random_logits(30, 2).astype(np.float32)
     rng = np.random.default_rng(0)

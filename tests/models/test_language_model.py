@@ -23,7 +23,7 @@ SMALL = {
     "gpt2": ("gpt", {"block_size": 6, "n_layer": 2, "n_head": 2, "n_embd": 12}),
     "llama": (
         "gpt",
-        {"block_size": 6, "n_layer": 2, "n_head": 4, "n_kv_head": 2, "n_embd": 16, "bias": False}
+        {"block_size": 5, "n_layer": 2, "n_head": 4, "n_kv_head": 2, "n_embd": 16, "bias": False}
         | {"norm": "rms", "mlp": "swiglu", "position": "rotary", "tied": False},
     ),
     "rnn": ("rnn", {"n_embd": 7, "n_hidden": 9, "n_layer": 2}),
