@@ -12,6 +12,7 @@ import dataclasses
 
 import numpy as np
 
+from minillm.models.gpt_step import reorder, start, step
 from minillm.ops import (
     dropout,
     embedding,
@@ -22,6 +23,22 @@ from minillm.ops import (
     transformer_block,
 )
 from minillm.ops._op import op
+
+__all__ = [
+    "STATEFUL",
+    "GPTConfig",
+    "backward",
+    "forward",
+    "gpt",
+    "gpt_hidden",
+    "gpt_loss",
+    "init",
+    "loss",
+    "loss_backward",
+    "reorder",
+    "start",
+    "step",
+]
 
 STATEFUL = False  # the loss of a batch depends on nothing before it
 

@@ -1,0 +1,159 @@
+"""Generation with a GPT, one token after the other: keys and values are kept, not computed again.
+
+What a token attends to never changes once it is there, so a step computes only the new rows and
+reads the old keys and values from `past` (Shazeer 2019, arXiv:1911.02150, section 2.3). This is
+the forward of gpt.py on a few rows, and no op: nothing is saved for a backward, and `past` is
+written to. A step on one row is so short that the calls themselves cost as much as the arithmetic:
+therefore plain NumPy, in place, and few calls.
+
+Left out: going on beyond block_size, see LanguageModel.step.
+"""
+
+import math
+
+import numpy as np
+
+from minillm.ops.gelu import SQRT_2_OVER_PI
+
+
+def start(params, config, batch, dtype=None):
+    """The past of `batch` texts of which nothing has been read.
+
+    Parameters
+    ----------
+    params, config : see gpt.init
+    batch : int, B
+    dtype : of the keys and values; None: the parameters'
+
+    Returns
+    -------
+    past : dict
+        "length": int, how many ids have been read; "heads" (L, B, 2 G, block_size, D): each
+        layer's G heads of keys, then its G heads of values, of which the first `length` rows are
+        there; "turn": cos and sin of each position's angles, (block_size, D/2), None unless rotary
+    """
+    D, T = config.head_size, config.block_size
+    dtype = params["wte"].dtype if dtype is None else np.dtype(dtype)
+    heads = np.zeros((config.n_layer, batch, 2 * config.kv_heads, T, D), dtype)
+    turn = None
+    if config.position == "rotary":
+        speed = config.rotary_base ** (-np.arange(D // 2) / (D // 2))  # (D/2,)
+        angle = np.arange(T)[:, None] * speed  # (T, D/2)
+        turn = np.cos(angle).astype(dtype), np.sin(angle).astype(dtype)
+    return {"length": 0, "heads": heads, "turn": turn}
+
+
+def step(params, past, *, ids, config):
+    """Read ids (B, n), n >= 1, and score what follows. Moves `past` on.
+
+    Parameters
+    ----------
+    params, config : see gpt.init
+    past : what `start` or `reorder` returned
+    ids : (B, n) integers in [0, V): a prompt, a part of one, or the token chosen last
+
+    Returns
+    -------
+    logits : (B, V), of the token after the last of ids
+
+    Raises
+    ------
+    ValueError
+        for ids of another batch, or more of them than the block has room for.
+    """
+    begin, batch = past["length"], past["heads"].shape[1]
+    if ids.ndim != 2 or ids.shape[0] != batch or ids.shape[1] < 1:
+        raise ValueError(f"ids must be ({batch}, n) with n >= 1, got shape {ids.shape}")
+    n = ids.shape[1]
+    end = begin + n
+    if end > config.block_size:
+        raise ValueError(f"{begin} ids read and {n} more do not fit block_size {config.block_size}")
+    # all rows of the batch one below the other: a product with (1, C) is as fast as memory allows
+    x = params["wte"][ids.ravel()]  # (B n, C)
+    if "wpe" in params:
+        x.reshape(batch, n, -1)[...] += params["wpe"][begin:end]
+    for block, heads in zip(params["blocks"], past["heads"], strict=True):
+        normed = _norm(x, block["norm1"], config.eps)
+        x += _attend(normed, block["attention"], heads, begin, end, past["turn"], config)
+        x += _think(_norm(x, block["norm2"], config.eps), block["mlp"])
+    past["length"] = end
+    hidden = _norm(x[n - 1 :: n], params["norm"], config.eps)  # (B, C), each text's last row
+    return hidden @ params.get("head", params["wte"]).T
+
+
+def reorder(past, index):
+    """A new past whose text number b is the old one's number index[b]; beams are kept so."""
+    length, old = past["length"], past["heads"]
+    heads = np.zeros((len(old), len(index), *old.shape[2:]), old.dtype)
+    heads[..., :length, :] = old[:, index, :, :length]
+    return past | {"heads": heads}
+
+
+def _attend(x, params, heads, begin, end, turn, config):
+    """Attention of the rows begin to end to all before them; `heads` (B, 2 G, T, D) is filled."""
+    H, G, D = config.n_head, config.kv_heads, config.head_size
+    batch, n = len(heads), end - begin
+    new = _linear(x, params["qkv"]).reshape(batch, n, H + 2 * G, D).swapaxes(1, 2)
+    if turn is not None:
+        _turn(new[:, : H + G], turn[0][begin:end], turn[1][begin:end])
+    heads[:, :, begin:end] = new[:, H:]
+    q = new[:, :H].reshape(batch, G, -1, D)  # (B, G, H/G n, D): a group's queries share its keys
+    q *= 1 / math.sqrt(D)
+    weights = q @ heads[:, :G, :end].swapaxes(2, 3)  # (B, G, H/G n, end)
+    if n > 1:
+        future = np.arange(end) > np.arange(begin, end)[:, None]  # (n, end)
+        weights.reshape(batch, H, n, end)[:, :, future] = -np.inf
+    weights -= np.maximum.reduce(weights, -1, keepdims=True)
+    np.exp(weights, weights)
+    mixed = weights @ heads[:, G:, :end]  # (B, G, H/G n, D)
+    mixed /= np.add.reduce(weights, -1, keepdims=True)
+    mixed = mixed.reshape(batch, H, n, D).swapaxes(1, 2).reshape(batch * n, H * D)
+    return _linear(mixed, params["out"])
+
+
+def _think(x, params):
+    """The feed-forward layer, GELU's (its tanh form) or SwiGLU's."""
+    wide = _linear(x, params["up"])  # (B n, F)
+    if "gate" in params:
+        gate = _linear(x, params["gate"])  # (B n, F)
+        # silu(g) = g sigmoid(g) = g (1 + tanh(g / 2)) / 2; tanh cannot overflow
+        bent = np.tanh(0.5 * gate)
+        wide *= gate
+    else:
+        bent = wide * wide
+        bent *= 0.044715 * SQRT_2_OVER_PI
+        bent += SQRT_2_OVER_PI
+        bent *= wide
+        np.tanh(bent, bent)
+    bent += 1
+    bent *= wide
+    bent *= 0.5
+    return _linear(bent, params["down"])
+
+
+def _linear(x, params):
+    y = x @ params["weight"]
+    bias = params.get("bias")
+    if bias is not None:
+        y += bias
+    return y
+
+
+def _norm(x, params, eps):
+    """Layer norm where there is a bias, else RMSNorm, of each row of x (N, C)."""
+    width, bias = x.shape[-1], params.get("bias")
+    y = x.copy() if bias is None else x - np.add.reduce(x, -1, keepdims=True) / width
+    y /= np.sqrt(np.vecdot(y, y) / width + eps)[:, None]
+    y *= params["gain"]
+    if bias is not None:
+        y += bias
+    return y
+
+
+def _turn(x, cos, sin):
+    """Rotary positions in place, see ops/rotary.py; x (B, heads, n, D), cos and sin (n, D/2)."""
+    half = x.shape[-1] // 2
+    x1, x2 = x[..., :half], x[..., half:].copy()
+    x[..., half:] = x2 * cos + x1 * sin
+    x1 *= cos
+    x1 -= x2 * sin
