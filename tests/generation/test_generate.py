@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from minillm.errors import UserError
-from minillm.generation import generate, stream
+from minillm.generation import beam_search, generate, stream
+from minillm.models.ngram import NGram
+from minillm.tokenizers import CharTokenizer
 from tests.generation.standin import HistoryModel, TableModel, table_model
 
 
@@ -114,3 +116,16 @@ def test_bad_parameters_are_named_at_once(function, arguments, message):
     with pytest.raises(UserError, match=message):
         function(model, arguments.pop("prompt_ids"), **arguments)
     assert not model.fed
+
+
+@pytest.mark.parametrize("order", [1, 3])
+def test_the_n_gram_model_generates_too(order):
+    """A text that repeats itself, so that a trigram's greedy continuation is known."""
+    tokenizer = CharTokenizer("abc")
+    model = NGram.train(tokenizer.encode("abc" * 50), tokenizer, order=order)
+    ids = generate(model, tokenizer.encode("ab"), max_new_tokens=6, greedy=True)
+    assert tokenizer.decode(ids) == ("cabcab" if order == 3 else "aaaaaa")
+    drawn = generate(model, [], max_new_tokens=40, rng=0, top_p=0.99, repetition_penalty=1.1)
+    assert len(drawn) == 40
+    best, score = beam_search(model, tokenizer.encode("c"), beams=3, max_new_tokens=4)[0]
+    assert score == pytest.approx(-model.score([*tokenizer.encode("c"), *best])[0][1:].sum() / 4)
