@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minillm.errors import UserError
-from minillm.models import gpt, recurrent
+from minillm.models import gpt, gpt_step, recurrent
 from minillm.models.baselines import Uniform, Unigram
 from minillm.models.folder import describe_folder, load_folder, save_folder
 from minillm.models.ngram import NGram
@@ -20,13 +20,15 @@ from minillm.tree import flatten, leaves, unflatten
 
 __all__ = ["KINDS", "LanguageModel", "encode_prompt", "load_model"]
 
-# kind -> (the module with init, forward, loss, start, step and reorder; its configuration)
+# kind -> (the module with init, forward and loss; its configuration)
 KINDS: dict[str, tuple[Any, type]] = {
     "gpt": (gpt, gpt.GPTConfig),
     "rnn": (recurrent, recurrent.RecurrentConfig),
     "lstm": (recurrent, recurrent.RecurrentConfig),
     "gru": (recurrent, recurrent.RecurrentConfig),
 }
+# kind -> the module with start, step and reorder
+STEPS: dict[str, Any] = {"gpt": gpt_step, "rnn": recurrent, "lstm": recurrent, "gru": recurrent}
 COUNTED: dict[str, Any] = {"ngram": NGram, "unigram": Unigram, "uniform": Uniform}
 
 
@@ -48,6 +50,7 @@ class LanguageModel:
 
     def __init__(self, kind, config, params, tokenizer):
         self.module, _ = _module(kind)
+        self.steps = STEPS[kind]
         if getattr(config, "cell", kind) != kind:
             raise UserError(f"the model is of kind {kind!r}, but its cell is {config.cell!r}")
         if tokenizer.vocab_size != config.vocab_size:
@@ -139,7 +142,7 @@ class LanguageModel:
         return Past(self._start(batch), ids)
 
     def _start(self, batch):
-        return self.module.start(self.params, self.config, batch)
+        return self.steps.start(self.params, self.config, batch)
 
     def step(self, past, ids):
         """Read ids (B, n), n >= 1, which changes `past`; the next token's logits, (B, V).
@@ -151,12 +154,12 @@ class LanguageModel:
             if past.ids.shape[1] > self.block:
                 past.ids = past.ids[:, -max(1, self.block // 2) :]
                 past.inner, ids = self._start(len(ids)), past.ids
-        return self.module.step(self.params, past.inner, ids=ids, config=self.config)
+        return self.steps.step(self.params, past.inner, ids=ids, config=self.config)
 
     def reorder(self, past, index):
         """The past whose rows are the rows `index` of `past`."""
         ids = None if past.ids is None else past.ids[index]
-        return Past(self.module.reorder(past.inner, index), ids)
+        return Past(self.steps.reorder(past.inner, index), ids)
 
     def save(self, folder):
         """Write weights.safetensors and model.json into a folder, each whole or not at all.

@@ -405,7 +405,7 @@ def test_a_failed_save_leaves_the_old_model(saved, monkeypatch):
 
 def test_kinds_offer_what_the_trainer_needs():
     for module, config in KINDS.values():
-        for function in ("init", "forward", "loss", "start", "step", "reorder"):
+        for function in ("init", "forward", "loss"):
             assert callable(getattr(module, function))
         assert isinstance(module.STATEFUL, bool)
         assert dataclasses.is_dataclass(config)
