@@ -15,13 +15,22 @@ def bench(context):
         click.echo(context.get_help())
 
 
-@bench.command(cls=Command, example="  minillm bench cpu --json bench.json")
+@bench.command(
+    cls=Command,
+    example='  minillm bench cpu --json bench.json\n  minillm bench cpu --match "LSTM"',
+)
 @click.option("--json", "json_path", metavar="FILE", help="Write the rows to this file too.")
-def cpu(json_path):
+@click.option("--match", default="", metavar="TEXT", help="Only rows whose name contains this.")
+@click.option("--rounds", type=int, metavar="N", help="Timings of each side. [default: 6]")
+def cpu(json_path, match, rounds):
     """On the CPU: training steps and generation, one thread and all. Takes a while.
 
     Peers that are not installed are left out and named.
     """
     from minillm.bench import cpu as measured
 
-    return measured.run(json_path, rows=None)
+    def report(line):
+        print(line, flush=True)
+
+    given = {} if rounds is None else {"rounds": rounds}
+    measured.run(json_path, match=match, report=report, **given)

@@ -91,9 +91,9 @@ class Command(click.Command):
     groups : {heading: names of the options under it}; the others come first, under "Options"
     """
 
-    def __init__(self, *args, groups=None, example="", **kwargs):
-        epilog = "\b\nExample:\n" + example if example else None
-        super().__init__(*args, epilog=epilog, **kwargs)
+    def __init__(self, *args, groups=None, example, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.epilog = f"\b\nExample:\n{example}"
         self.groups = groups or {}
         self.params.append(
             click.Option(
@@ -173,15 +173,15 @@ def _checked(path, key, value, param):
     if isinstance(param.type, Shares):
         return value
     values = value if param.multiple and isinstance(value, list) else [value]
+    kind: tuple[type, ...] = (str,)
+    wanted = "text in quotes"
     if getattr(param, "is_flag", False):
-        kind, wanted = bool, "true or false"
+        kind, wanted = (bool,), "true or false"
     elif param.type is click.INT:
-        kind, wanted = int, "a whole number"
+        kind, wanted = (int,), "a whole number"
     elif param.type is click.FLOAT:
-        kind, wanted = int | float, "a number"
-    else:
-        kind, wanted = str, "text in quotes"
+        kind, wanted = (int, float), "a number"
     for one in values:
-        if not isinstance(one, kind) or (isinstance(one, bool) and kind is not bool):
+        if not isinstance(one, kind) or (isinstance(one, bool) and kind != (bool,)):
             raise UserError(f"{path}: {key} must be {wanted}, got {one!r}")
     return values if param.multiple else value

@@ -12,7 +12,8 @@ __all__ = ["score"]
 def score(run, data, part, split):
     """Print how well a RUN predicts a part of a text."""
     model, folder = load_run(run)
-    _, saved = read_run(run) or (None, {})
+    found = read_run(run)
+    saved = {} if found is None else found[1]
     given = bool(data)
     data = list(data or saved.get("data", ()))
     if not data:

@@ -46,14 +46,15 @@ def read_run(run):
         if the file is damaged.
     """
     run = Path(run)
-    for folder in (run, run.resolve().parent):
-        path = folder / RUN_FILE
-        if path.exists():
-            saved = read_json(path)
-            if saved.get("format") != FORMAT:
-                raise UserError(f"{path} is not of the format {FORMAT}")
-            model, settings = saved.get("model"), saved.get("settings")
-            if not isinstance(model, str) or not isinstance(settings, dict):
-                raise UserError(f"{path} is damaged: no model or no settings in it")
-            return model, settings
-    return None
+    if (run / "model.json").exists():
+        run = run.resolve().parent  # a link like OUT/best leads to a folder in the run's own
+    path = run / RUN_FILE
+    if not path.exists():
+        return None
+    saved = read_json(path)
+    if saved.get("format") != FORMAT:
+        raise UserError(f"{path} is not of the format {FORMAT}")
+    model, settings = saved.get("model"), saved.get("settings")
+    if not isinstance(model, str) or not isinstance(settings, dict):
+        raise UserError(f"{path} is damaged: no model or no settings in it")
+    return model, settings
