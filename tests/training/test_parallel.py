@@ -10,7 +10,7 @@ from minillm.ops._state import current
 from minillm.ops.layer_norm import layer_norm
 from minillm.optim.pieces import PIECE, pieces, spread
 from minillm.training.parallel import WorkerPool, available_cores, reduce_gradients, shard
-from minillm.tree import flatten
+from minillm.tree import flatten, map_leaves
 
 
 def blas_threads():
@@ -99,6 +99,16 @@ def test_reduction_is_the_weighted_sum(threads):
     assert total["a"] is first  # in place, no new memory
     for name, value in flatten(total).items():
         np.testing.assert_allclose(value, expected[name], rtol=1e-14, atol=1e-15)
+
+
+def test_reduction_of_one_is_itself():
+    grads = nest(np.random.default_rng(2), np.float32)
+    total = reduce_gradients([grads], [1.0])
+    for name, value in flatten(total).items():
+        assert np.array_equal(value, flatten(grads)[name])
+    half = reduce_gradients([map_leaves(np.copy, grads)], [0.5])
+    for name, value in flatten(half).items():
+        assert np.array_equal(value, flatten(grads)[name] / 2)
 
 
 def test_reduction_of_aliased_and_read_only_leaves():

@@ -102,7 +102,7 @@ def test_early_stopping(tmp_path):
 def test_time_is_a_limit(tmp_path):
     result = trainer(tmp_path, steps=10**6, warmup=0, max_seconds=0.3).run()
     assert result.stopped == "time"
-    assert 0.3 <= result.seconds < 5
+    assert 0.3 <= result.seconds < 60
     assert result.history[-1]["step"] == result.step > 0
     assert result.history[-1]["validation_loss"] is not None
     assert os.readlink(tmp_path / "last") == f"step-{result.step:06d}"
