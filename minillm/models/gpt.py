@@ -16,13 +16,13 @@ from minillm.models.gpt_step import reorder, start, step
 from minillm.ops import (
     dropout,
     embedding,
-    layer_norm,
     linear,
     linear_cross_entropy,
-    rms_norm,
     transformer_block,
 )
 from minillm.ops._op import op
+from minillm.ops._params import pick, put_back
+from minillm.ops.transformer_block import NORMS
 
 __all__ = [
     "STATEFUL",
@@ -73,7 +73,9 @@ class GPTConfig:
         sizes = ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", "n_kv_head", "n_inner")
         for name in sizes:
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is None and name in ("n_kv_head", "n_inner"):
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
         for name, allowed in (
             ("norm", ("layer", "rms")),
@@ -92,6 +94,9 @@ class GPTConfig:
             raise ValueError(f"rotary positions need an even head size, got {self.head_size}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        for name in ("eps", "rotary_base"):
+            if not 0 < getattr(self, name) < np.inf:
+                raise ValueError(f"{name} must be a number above 0, got {getattr(self, name)}")
 
     @property
     def kv_heads(self):
@@ -204,14 +209,18 @@ def gpt_hidden(params, *, ids, config, rng=None):
     for block in params["blocks"]:
         x, cache = transformer_block(x, block, rng=rng, **config.block_options)
         cache_blocks.append(cache)
-    norm_op = layer_norm if config.norm == "layer" else rms_norm
-    hidden, cache_norm = norm_op(x, *params["norm"].values(), eps=config.eps)
-    return hidden, (cache_wte, cache_wpe, cache_drop, cache_blocks, norm_op, cache_norm, params)
+    norm_op, _, names = NORMS[config.norm]
+    norm = pick("params norm", params["norm"], names)
+    hidden, cache_norm = norm_op(x, *norm, eps=config.eps)
+    caches = cache_wte, cache_wpe, cache_drop, cache_blocks, cache_norm
+    return hidden, (params, config, caches)
 
 
 @gpt_hidden.defbackward
 def gpt_hidden_backward(dhidden, cache):
-    cache_wte, cache_wpe, cache_drop, cache_blocks, norm_op, cache_norm, params = cache
+    params, config, caches = cache
+    cache_wte, cache_wpe, cache_drop, cache_blocks, cache_norm = caches
+    norm_op, _, names = NORMS[config.norm]
     # forward: hidden = norm(x)
     dx, *dnorm = norm_op.backward(dhidden, cache_norm)
     # forward: x = block(x), one after the other
@@ -225,7 +234,7 @@ def gpt_hidden_backward(dhidden, cache):
     if cache_wpe is not None:
         grads["wpe"] = embedding.backward(dx.sum(0), cache_wpe)
     grads["blocks"] = dblocks[::-1]
-    grads["norm"] = dict(zip(params["norm"], dnorm, strict=True))
+    grads["norm"] = put_back(params["norm"], names, dnorm)
     if "head" in params:
         grads["head"] = np.zeros_like(params["head"])
     return grads

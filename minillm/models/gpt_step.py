@@ -68,17 +68,22 @@ def step(params, past, *, ids, config):
     end = begin + n
     if end > config.block_size:
         raise ValueError(f"{begin} ids read and {n} more do not fit block_size {config.block_size}")
-    # all rows of the batch one below the other: a product with (1, C) is as fast as memory allows
-    x = params["wte"][ids.ravel()]  # (B n, C)
+    # rows of all texts one below the other, N = B n; a single row is (C,), for which the calls of
+    # NumPy take half as long
+    x = params["wte"][ids]  # (B, n, C)
     if "wpe" in params:
-        x.reshape(batch, n, -1)[...] += params["wpe"][begin:end]
+        x += params["wpe"][begin:end]
+    x = x.reshape(-1, x.shape[2]) if batch * n > 1 else x.ravel()  # (N, C) or (C,)
+    norm = _norm_rows if batch * n > 1 else _norm_row
     for block, heads in zip(params["blocks"], past["heads"], strict=True):
-        normed = _norm(x, block["norm1"], config.eps)
+        normed = norm(x, block["norm1"], config.eps)
         x += _attend(normed, block["attention"], heads, begin, end, past["turn"], config)
-        x += _think(_norm(x, block["norm2"], config.eps), block["mlp"])
+        x += _think(norm(x, block["norm2"], config.eps), block["mlp"])
     past["length"] = end
-    hidden = _norm(x[n - 1 :: n], params["norm"], config.eps)  # (B, C), each text's last row
-    return hidden @ params.get("head", params["wte"]).T
+    if batch * n > 1:
+        x = x.reshape(batch, n, -1)[:, -1]  # (B, C), each text's last row
+    hidden = norm(x, params["norm"], config.eps)  # (B, C) or (C,)
+    return hidden.dot(params.get("head", params["wte"]).T).reshape(batch, -1)
 
 
 def reorder(past, index):
@@ -107,8 +112,8 @@ def _attend(x, params, heads, begin, end, turn, config):
     np.exp(weights, weights)
     mixed = weights @ heads[:, G:, :end]  # (B, G, H/G n, D)
     mixed /= np.add.reduce(weights, -1, keepdims=True)
-    mixed = mixed.reshape(batch, H, n, D).swapaxes(1, 2).reshape(batch * n, H * D)
-    return _linear(mixed, params["out"])
+    joined = mixed.reshape(batch, H, n, D).swapaxes(1, 2).reshape(*x.shape[:-1], H * D)
+    return _linear(joined, params["out"])
 
 
 def _think(x, params):
@@ -125,25 +130,37 @@ def _think(x, params):
         bent += SQRT_2_OVER_PI
         bent *= wide
         np.tanh(bent, bent)
-    bent += 1
+    # both are wide (1 + tanh) / 2
     bent *= wide
+    bent += wide
     bent *= 0.5
     return _linear(bent, params["down"])
 
 
 def _linear(x, params):
-    y = x @ params["weight"]
+    y = x.dot(params["weight"])
     bias = params.get("bias")
     if bias is not None:
         y += bias
     return y
 
 
-def _norm(x, params, eps):
+def _norm_rows(x, params, eps):
     """Layer norm where there is a bias, else RMSNorm, of each row of x (N, C)."""
     width, bias = x.shape[-1], params.get("bias")
-    y = x.copy() if bias is None else x - np.add.reduce(x, -1, keepdims=True) / width
-    y /= np.sqrt(np.vecdot(y, y) / width + eps)[:, None]
+    y = x if bias is None else x - np.add.reduce(x, -1, keepdims=True) / width
+    y = y / np.sqrt(np.vecdot(y, y) / width + eps)[:, None]
+    y *= params["gain"]
+    if bias is not None:
+        y += bias
+    return y
+
+
+def _norm_row(x, params, eps):
+    """The same of a single row (C,), with Python's numbers for NumPy's arrays of one."""
+    width, bias = len(x), params.get("bias")
+    y = x if bias is None else x - np.add.reduce(x) / width
+    y = y * (1 / math.sqrt(y.dot(y) / width + eps))
     y *= params["gain"]
     if bias is not None:
         y += bias
