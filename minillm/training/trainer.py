@@ -150,9 +150,10 @@ class Trainer:
         check_step(c.step + 1, result.loss, norm, result.grads, self._advice)
         lr = self.rate(c.step)
         scale = clip_scale(norm, config.clip) if config.clip else 1.0
-        self.optimizer.update(
-            model.params, result.grads, self.optimizer_state, lr, scale=scale, pool=self.pool
-        )
+        with np.errstate(all="ignore"):  # too large an update is reported by the next loss
+            self.optimizer.update(
+                model.params, result.grads, self.optimizer_state, lr, scale=scale, pool=self.pool
+            )
         self.recurrent, self.lr, self.norm = result.states, lr, norm
         c.step += 1
         c.loss_sum += result.loss

@@ -37,7 +37,8 @@ def saved():
 def test_settings_from_a_file(minillm, book):
     path = write(SETTINGS.format(book=book))
     done = minillm("train", "--config", path)
-    assert done.code == 0 and "step 4/4" in done.out
+    assert done.code == 0
+    assert "step 4/4" in done.out
     assert saved() == {
         "data": [str(book)],
         "split": [0.9, 0.1, 0.0],
@@ -60,7 +61,9 @@ def test_settings_from_a_file(minillm, book):
 def test_flags_win(minillm, book):
     path = write(SETTINGS.format(book=book))
     done = minillm("train", "gru", "--steps", 6, "--config", path, "--n-hidden", 8, "--tied")
-    assert done.code == 0 and "gru: " in done.out and "step 6/6" in done.out
+    assert done.code == 0
+    assert "gru: " in done.out
+    assert "step 6/6" in done.out
     assert (saved()["n_hidden"], saved()["tied"], saved()["n_embd"]) == (8, True, 8)
 
 
@@ -73,9 +76,10 @@ def test_text_may_be_one_name(minillm, book):
 def test_every_command_takes_a_file(minillm, trained):
     path = write('prompt = "The "\nmax-new-tokens = 5\ngreedy = true\nstream = false\n')
     done = minillm("generate", trained / "gpt", "--config", path)
-    assert done.out == minillm(
-        "generate", trained / "gpt", "--prompt", "The ", "-n", 5, "--greedy"
-    ).out
+    assert (
+        done.out
+        == minillm("generate", trained / "gpt", "--prompt", "The ", "-n", 5, "--greedy").out
+    )
     path = write('part = "validation"\n')
     assert minillm("eval", trained / "gpt", "--config", path).out == (
         minillm("eval", trained / "gpt", "--part", "validation").out

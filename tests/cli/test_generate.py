@@ -13,8 +13,10 @@ KINDS = ["gpt", "lstm", "ngram"]
 def test_the_seed_decides_the_text(minillm, trained, kind):
     args = ["generate", trained / kind, "--prompt", "The ", "-n", 40, "--no-stop"]
     first, again, other = (minillm(*args, "--seed", s) for s in (1, 1, 2))
-    assert first.code == 0 and first.err == ""
-    assert first.out.startswith("The ") and len(first.out) > 20
+    assert first.code == 0
+    assert first.err == ""
+    assert first.out.startswith("The ")
+    assert len(first.out) > 20
     assert first.out == again.out != other.out
 
 
@@ -36,7 +38,8 @@ def test_every_sampling_flag_changes_the_text(minillm, trained):
         ["--greedy"],
     ):
         changed = minillm(*args, *flag)
-        assert changed.code == 0 and changed.out != plain, flag
+        assert changed.code == 0
+        assert changed.out != plain, flag
     greedy = minillm(*args, "--greedy", "--seed", 1).out
     assert greedy == minillm(*args, "--greedy", "--seed", 2).out == minillm(*args, "--top-k", 1).out
 
@@ -53,7 +56,8 @@ def test_beams_print_the_best_that_the_search_finds(minillm, trained, kind):
 
 def test_an_empty_prompt_begins_a_document(minillm, trained):
     done = minillm("generate", trained / "ngram", "-n", 20, "--greedy")
-    assert done.code == 0 and done.out[0] in "0123456789"  # every line of the text begins so
+    assert done.code == 0
+    assert done.out[0] in "0123456789"  # every line of the text begins so
 
 
 def test_a_checkpoint_is_a_run_too(minillm, trained):
