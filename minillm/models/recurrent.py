@@ -13,14 +13,13 @@ import dataclasses
 
 import numpy as np
 
-from minillm.ops import dropout, embedding, gru, linear, linear_cross_entropy, lstm, rnn
+from minillm.ops import dropout, embedding_recurrent, linear, linear_cross_entropy
 from minillm.ops._op import op
 from minillm.ops._recurrent import given
 from minillm.tree import map_leaves
 
 STATEFUL = True  # a batch may go on where the one before it ended
-LAYERS = {"rnn": rnn, "lstm": lstm, "gru": gru}
-GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+GATES = {"rnn": 1, "lstm": 4, "gru": 3}  # of each cell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +43,8 @@ class RecurrentConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-        if self.cell not in LAYERS:
-            raise ValueError(f"cell must be one of {', '.join(LAYERS)}, got {self.cell!r}")
+        if self.cell not in GATES:
+            raise ValueError(f"cell must be one of {', '.join(GATES)}, got {self.cell!r}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout!r}")
         if self.tied and self.n_embd != self.n_hidden:
@@ -92,7 +91,7 @@ def init(config, rng, dtype=np.float32):
 def recurrent_hidden(params, *, ids, config, state=None, rng=None):
     """Embed the ids and run the layers over them.
 
-    Equation: hidden, state' = layers(embedding[ids], state)
+    Equation: hidden, state' = dropout(layers(dropout(embedding[ids]), state))
 
     Parameters
     ----------
@@ -112,27 +111,22 @@ def recurrent_hidden(params, *, ids, config, state=None, rng=None):
     ValueError
         for ids that are no (B, T) integers, or a state of another shape.
     """
-    if ids.ndim != 2:
-        raise ValueError(f"ids must have shape (B, T), got {ids.shape}")
-    p = config.dropout
-    x, cache_embedding = embedding(params["embedding"]["weight"], ids=ids)  # (B, T, C)
-    x, cache_in = dropout(x, p=p, rng=rng)
-    layers = LAYERS[config.cell]
-    (x, state), cache_layers = layers(x, state, params["layers"], dropout=p, rng=rng)  # (B, T, K)
-    hidden, cache_out = dropout(x, p=p, rng=rng)
-    shape = hidden.shape, params["embedding"]["weight"]
-    return (hidden, state), (cache_embedding, cache_in, layers, cache_layers, cache_out, shape)
+    table, p = params["embedding"]["weight"], config.dropout
+    (y, state), cache_layers = embedding_recurrent(
+        table, state, params["layers"], ids=ids, cell=config.cell, dropout=p, rng=rng
+    )  # y: (B, T, K)
+    hidden, cache_dropout = dropout(y, p=p, rng=rng)
+    return (hidden, state), (cache_layers, cache_dropout, table, hidden.shape)
 
 
 @recurrent_hidden.defbackward
 def recurrent_hidden_backward(dout, cache):
-    cache_embedding, cache_in, layers, cache_layers, cache_out, (shape, like) = cache
-    dhidden, dstate = given("dhidden", dout[0], like, shape), dout[1]
-    # forward: hidden = dropout(layers(dropout(embedding[ids]), state)); the state is no parameter
-    dx = dropout.backward(dhidden, cache_out)
-    dx, _, dlayers = layers.backward((dx, dstate), cache_layers)
-    dx = dropout.backward(dx, cache_in)
-    dtable = embedding.backward(dx, cache_embedding)
+    cache_layers, cache_dropout, table, shape = cache
+    dhidden, dstate = given("dhidden", dout[0], table, shape), dout[1]
+    # forward: hidden = dropout(y)
+    dy = dropout.backward(dhidden, cache_dropout)
+    # forward: y, state' = layers(dropout(embedding[ids]), state); the state is no parameter
+    dtable, _, dlayers = embedding_recurrent.backward((dy, dstate), cache_layers)
     return {"embedding": {"weight": dtable}, "layers": dlayers}
 
 

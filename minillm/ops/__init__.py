@@ -13,6 +13,7 @@ from minillm.ops.binary_cross_entropy import binary_cross_entropy
 from minillm.ops.cross_entropy import cross_entropy
 from minillm.ops.dropout import dropout
 from minillm.ops.embedding import embedding
+from minillm.ops.embedding_recurrent import embedding_recurrent
 from minillm.ops.flash_attention import flash_attention
 from minillm.ops.gelu import gelu
 from minillm.ops.gru import gru
@@ -47,6 +48,7 @@ __all__ = [
     "cross_entropy",
     "dropout",
     "embedding",
+    "embedding_recurrent",
     "flash_attention",
     "gelu",
     "gru",

@@ -6,6 +6,7 @@ An op that is not here runs as its reference.
 from minillm.ops.fast import (
     add_layer_norm,
     embedding,
+    embedding_recurrent,
     flash_attention,
     gelu,
     gru,

@@ -1,50 +1,58 @@
-"""gru: one product projects the inputs of all steps, and one makes each weight's gradient."""
+"""gru: one product projects the inputs of all steps, and one makes each weight's gradient.
+
+sigmoid(a) = (1 + tanh(a / 2)) / 2 serves the gates r and z.
+"""
 
 import numpy as np
 
 from minillm.ops._op import register
-from minillm.ops._recurrent import check_layers, given, start
+from minillm.ops._recurrent import given, start
 from minillm.ops.fast._recurrent import (
+    aligned,
     backward_layers,
+    bias_gradient,
+    by_gate,
+    check_inputs,
     forward_layers,
     project,
-    weight_gradients,
+    project_backward,
+    step_product,
+    weight_h_gradient,
 )
 from minillm.ops.gru_cell import GRU_KEYS
 
 
 def gru(x, state, params, *, dropout=0.0, rng=None):
-    h_start = start(state, check_layers(x, params, gates=3, keys=GRU_KEYS), x)  # (L, B, K)
+    shape, like = check_inputs(x, params, gates=3, keys=GRU_KEYS)
+    h_start = start(state, shape, like)  # (L, B, K)
     y, (end,), cache = forward_layers(_layer, x, (h_start,), params, dropout, rng)
     return (y, end), (cache, y.shape, end.copy(), state is not None)
 
 
 def _layer(x, h, weights):
-    (time, batch, _), hidden = x.shape, h.shape[-1]
-    weight_h = np.ascontiguousarray(weights["weight_h"])
-    gates = project(x, weights["weight_x"])  # becomes r, z, n
-    b_ns, hs = (np.empty((time, batch, hidden), x.dtype) for _ in range(2))
-    b, work = np.empty_like(gates[0]), np.empty_like(hs[0])  # (B, 3K), (B, K)
-    for t in range(time):
-        a, h_before, h = gates[t], h, hs[t]
-        np.matmul(h_before, weight_h, out=b)
-        b += weights["bias_h"]
-        b_n, b_rz = b[:, 2 * hidden :], b[:, : 2 * hidden]
-        b_ns[t] = b_n
-        a += weights["bias"]
-        # sigmoid(a) = (1 + tanh(a / 2)) / 2
-        rz, n = a[:, : 2 * hidden], a[:, 2 * hidden :]
-        rz += b_rz
+    gates = project(x, weights["weight_x"], 3)  # (3, T, B, K), becomes r, z, n
+    _, steps, batch, hidden = gates.shape
+    multiply = step_product(by_gate(weights["weight_h"], 3), batch, steps)
+    bias, bias_h = by_gate(weights["bias"], 3), by_gate(weights["bias_h"], 3)  # (3, 1, K) each
+    b_ns, hs = (aligned((steps, batch, hidden), h.dtype) for _ in range(2))
+    for t in range(steps):
+        a, b, b_n = gates[:, t], multiply(h), b_ns[t]
+        a += bias
+        b += bias_h
+        rz, n = a[:2], a[2]
+        # forward: r, z = sigmoid(a + b)
+        rz += b[:2]
         rz *= 0.5
         np.tanh(rz, out=rz)
         rz *= 0.5
         rz += 0.5
-        r, z = rz[:, :hidden], rz[:, hidden:]
-        n += np.multiply(r, b_n, out=work)
+        # forward: n = tanh(a_n + r * b_n)
+        b_n[...] = b[2]
+        n += np.multiply(rz[0], b_n, out=b[2])
         np.tanh(n, out=n)
-        # h = (1 - z) * n + z * h_before = n + z * (h_before - n)
-        np.subtract(h_before, n, out=h)
-        h *= z
+        # forward: h = (1 - z) * n + z * h_before = n + z * (h_before - n)
+        h = np.subtract(h, n, out=hs[t])
+        h *= rz[1]
         h += n
     return hs, (h,), (gates, b_ns)
 
@@ -58,36 +66,39 @@ def gru_backward(dout, cache):
 
 def _layer_backward(dy, dh_last, saved, weights):
     x, h_start, hs, gates, b_ns = saved
-    hidden = hs.shape[-1]
-    weight_h_t = np.ascontiguousarray(weights["weight_h"].T)  # (3K, K), once for all steps
-    da, db = np.empty_like(gates), np.empty_like(gates)  # (T, B, 3K) each
-    dh, work, product = dh_last.copy(), np.empty_like(dh_last), np.empty_like(dh_last)  # (B, K)
-    for t in reversed(range(len(hs))):
-        r, z, n = (gates[t][:, i * hidden : (i + 1) * hidden] for i in range(3))
-        dr, dz, dn = (da[t][:, i * hidden : (i + 1) * hidden] for i in range(3))
+    steps, batch, hidden = hs.shape
+    multiply = step_product(by_gate(weights["weight_h"], 3).swapaxes(1, 2), batch, steps)
+    da, db = (aligned((steps, batch, 3, hidden), hs.dtype) for _ in range(2))
+    d, slope = (aligned((3, batch, hidden), hs.dtype) for _ in range(2))
+    dh, work = (aligned((batch, hidden), hs.dtype) for _ in range(2))
+    dh[...] = dh_last
+    for t in reversed(range(steps)):
+        (r, z, n), (dr, dz, dn) = gates[:, t], d
         dh += dy[t]
-        # forward: h = (1 - z) * n + z * h_before, z = sigmoid(...) with slope z * (1 - z)
+        # slopes: s - s**2 of a sigmoid, 1 - n**2 of tanh
+        np.multiply(gates[:, t], gates[:, t], out=slope)
+        np.subtract(gates[:2, t], slope[:2], out=slope[:2])
+        np.subtract(1, slope[2], out=slope[2])
+        # forward: h = (1 - z) * n + z * h_before
         np.subtract(h_start if t == 0 else hs[t - 1], n, out=dz)
-        dz *= dh
-        np.subtract(1, z, out=work)
-        np.multiply(dh, work, out=dn)
-        work *= z
-        dz *= work
-        # forward: n = tanh(a_n + r * b_n), r = sigmoid(...)
-        np.multiply(n, n, out=work)
-        np.subtract(1, work, out=work)
-        dn *= work
-        np.subtract(1, r, out=work)
-        work *= r
+        np.subtract(1, z, out=dn)
+        d[1:] *= dh
+        d[1:] *= slope[1:]
+        # forward: n = tanh(a_n + r * b_n)
         np.multiply(dn, b_ns[t], out=dr)
-        dr *= work
+        dr *= slope[0]
         # forward: a and b share their gradient, but for the candidate's, where r stands between
-        db[t] = da[t]
-        db[t][:, 2 * hidden :] *= r
+        da[t] = d.swapaxes(0, 1)
+        dn *= r
+        db[t] = d.swapaxes(0, 1)
         # forward: b = h_before @ weight_h + bias_h
         dh *= z
-        dh += np.matmul(db[t], weight_h_t, out=product)
-    return project(da, weights["weight_x"].T), (dh,), weight_gradients(x, h_start, hs, da, db)
+        dh += np.add.reduce(multiply(d), axis=0, out=work)
+    da, db = (part.reshape(steps, batch, 3 * hidden) for part in (da, db))
+    dx, dweight_x = project_backward(x, da, weights["weight_x"])
+    dweights = {"weight_x": dweight_x, "weight_h": weight_h_gradient(h_start, hs, db)}
+    dweights |= {"bias": bias_gradient(da), "bias_h": bias_gradient(db)}
+    return dx, (dh,), dweights
 
 
 register("gru", "fast", gru, gru_backward)

@@ -1,50 +1,57 @@
 """lstm: one product projects the inputs of all steps, one tanh serves all four gates.
 
-sigmoid(a) = (1 + tanh(a / 2)) / 2, so that the gates i, f, g, o, side by side, are
-scale * tanh(scale * a) + shift with scale 1/2, 1/2, 1, 1/2.
+sigmoid(a) = (1 + tanh(a / 2)) / 2, so that the gates i, f, g, o are scale * tanh(scale * a) + shift
+with scale 1/2, 1/2, 1, 1/2.
 """
 
 import numpy as np
 
 from minillm.ops._op import register
-from minillm.ops._recurrent import check_layers, check_state, given, start
+from minillm.ops._recurrent import check_state, given, start
 from minillm.ops.fast._recurrent import (
+    aligned,
     backward_layers,
+    bias_gradient,
+    by_gate,
+    check_inputs,
     forward_layers,
     project,
-    weight_gradients,
+    project_backward,
+    step_product,
+    weight_h_gradient,
 )
 
 
 def lstm(x, state, params, *, dropout=0.0, rng=None):
-    shape, state_given = check_layers(x, params, gates=4), state is not None
+    (shape, like), state_given = check_inputs(x, params, gates=4), state is not None
     state = check_state(state)  # (L, B, K) each
-    starts = tuple(start(state[key], shape, x, f"state[{key!r}]") for key in ("h", "c"))
+    starts = tuple(start(state[key], shape, like, f"state[{key!r}]") for key in ("h", "c"))
     y, (h, c), cache = forward_layers(_layer, x, starts, params, dropout, rng)
     return (y, {"h": h, "c": c}), (cache, y.shape, h.copy(), state_given)
 
 
 def _layer(x, h, c, weights):
-    (time, batch, _), hidden = x.shape, h.shape[-1]
-    weight_h, bias = np.ascontiguousarray(weights["weight_h"]), weights["bias"]
-    scale = np.repeat(np.array([0.5, 0.5, 1, 0.5], x.dtype), hidden)  # (4K,)
-    shift = np.repeat(np.array([0.5, 0.5, 0, 0.5], x.dtype), hidden)  # (4K,)
-    gates = project(x, weights["weight_x"])
-    hs, cs, tanh_cs = (np.empty((time, batch, hidden), x.dtype) for _ in range(3))
-    product, write = np.empty_like(gates[0]), np.empty_like(hs[0])
-    for t in range(time):
-        a, h_before, c_before, h, c, tanh_c = gates[t], h, c, hs[t], cs[t], tanh_cs[t]
-        a += np.matmul(h_before, weight_h, out=product)
+    gates = project(x, weights["weight_x"], 4)  # (4, T, B, K)
+    _, steps, batch, hidden = gates.shape
+    multiply = step_product(by_gate(weights["weight_h"], 4), batch, steps)
+    bias = by_gate(weights["bias"], 4)  # (4, 1, K)
+    scale = np.array([0.5, 0.5, 1, 0.5], h.dtype).reshape(4, 1, 1)
+    shift = np.array([0.5, 0.5, 0, 0.5], h.dtype).reshape(4, 1, 1)
+    hs, cs = (aligned((steps, batch, hidden), h.dtype) for _ in range(2))
+    work = aligned((batch, hidden), h.dtype)
+    for t in range(steps):
+        a, c_before = gates[:, t], c
+        a += multiply(h)
         a += bias
         a *= scale
         np.tanh(a, out=a)
         a *= scale
         a += shift
-        i, f, g, o = (a[:, n * hidden : (n + 1) * hidden] for n in range(4))
+        (i, f, g, o), h, c = a, hs[t], cs[t]
         np.multiply(f, c_before, out=c)
-        c += np.multiply(i, g, out=write)
-        np.multiply(o, np.tanh(c, out=tanh_c), out=h)
-    return hs, (h, c), (gates, cs, tanh_cs)
+        c += np.multiply(i, g, out=work)
+        np.multiply(o, np.tanh(c, out=work), out=h)
+    return hs, (h, c), (gates, cs)
 
 
 def lstm_backward(dout, cache):
@@ -56,18 +63,19 @@ def lstm_backward(dout, cache):
 
 
 def _layer_backward(dy, dh_last, dc_last, saved, weights):
-    x, h_start, c_start, hs, gates, cs, tanh_cs = saved
-    time, _, hidden = hs.shape
-    weight_h_t = np.ascontiguousarray(weights["weight_h"].T)  # (4K, K), once for all steps
-    da = np.empty_like(gates)  # (T, B, 4K)
-    slope = np.empty_like(gates[0])  # (B, 4K)
-    dh, dc, work = dh_last.copy(), dc_last.copy(), np.empty_like(dh_last)  # (B, K) each
-    for t in reversed(range(time)):
-        a, tanh_c, d = gates[t], tanh_cs[t], da[t]
-        i, f, g, o = (a[:, n * hidden : (n + 1) * hidden] for n in range(4))
-        di, df, dg, do = (d[:, n * hidden : (n + 1) * hidden] for n in range(4))
+    x, h_start, c_start, hs, gates, cs = saved
+    steps, batch, hidden = hs.shape
+    multiply = step_product(by_gate(weights["weight_h"], 4).swapaxes(1, 2), batch, steps)
+    da = aligned((steps, batch, 4, hidden), hs.dtype)
+    d, slope = (aligned((4, batch, hidden), hs.dtype) for _ in range(2))
+    dh, dc, tanh_c, work = (aligned((batch, hidden), hs.dtype) for _ in range(4))
+    dh[...], dc[...] = dh_last, dc_last
+    for t in reversed(range(steps)):
+        a = gates[:, t]  # (4, B, K)
+        (i, f, g, o), (di, df, dg, do) = a, d
         dh += dy[t]
         # forward: h = o * tanh(c)
+        np.tanh(cs[t], out=tanh_c)
         np.multiply(dh, tanh_c, out=do)
         np.multiply(tanh_c, tanh_c, out=work)
         np.subtract(1, work, out=work)
@@ -79,16 +87,19 @@ def _layer_backward(dy, dh_last, dc_last, saved, weights):
         np.multiply(dc, c_start if t == 0 else cs[t - 1], out=df)
         np.multiply(dc, i, out=dg)
         dc *= f
-        # forward: i, f, o = sigmoid and g = tanh: slopes s * (1 - s) and 1 - g**2
+        # forward: i, f, o = sigmoid and g = tanh: slopes s - s**2 and 1 - g**2
         np.multiply(a, a, out=slope)
-        np.subtract(a, slope, out=slope)
-        np.multiply(g, g, out=work)
-        np.subtract(1, work, out=slope[:, 2 * hidden : 3 * hidden])
+        np.subtract(1, slope[2], out=slope[2])
+        np.subtract(a[:2], slope[:2], out=slope[:2])
+        np.subtract(o, slope[3], out=slope[3])
         d *= slope
+        da[t] = d.swapaxes(0, 1)
         # forward: a = x @ weight_x + h_before @ weight_h + bias
-        np.matmul(d, weight_h_t, out=dh)
-    dx = project(da, weights["weight_x"].T)  # (T, B, C)
-    return dx, (dh, dc), weight_gradients(x, h_start, hs, da)
+        np.add.reduce(multiply(d), axis=0, out=dh)
+    da = da.reshape(steps, batch, 4 * hidden)
+    dx, dweight_x = project_backward(x, da, weights["weight_x"])
+    dweights = {"weight_x": dweight_x, "weight_h": weight_h_gradient(h_start, hs, da)}
+    return dx, (dh, dc), dweights | {"bias": bias_gradient(da)}
 
 
 register("lstm", "fast", lstm, lstm_backward)

@@ -3,31 +3,35 @@
 import numpy as np
 
 from minillm.ops._op import register
-from minillm.ops._recurrent import check_layers, given, start
+from minillm.ops._recurrent import given, start
 from minillm.ops.fast._recurrent import (
+    aligned,
     backward_layers,
+    bias_gradient,
+    by_gate,
+    check_inputs,
     forward_layers,
     project,
-    weight_gradients,
+    project_backward,
+    step_product,
+    weight_h_gradient,
 )
 
 
 def rnn(x, state, params, *, dropout=0.0, rng=None):
-    h_start = start(state, check_layers(x, params, gates=1), x)  # (L, B, K)
+    shape, like = check_inputs(x, params, gates=1)
+    h_start = start(state, shape, like)  # (L, B, K)
     y, (end,), cache = forward_layers(_layer, x, (h_start,), params, dropout, rng)
     return (y, end), (cache, y.shape, end.copy(), state is not None)
 
 
 def _layer(x, h, weights):
-    weight_h, bias = np.ascontiguousarray(weights["weight_h"]), weights["bias"]
-    hs = project(x, weights["weight_x"])  # (T, B, K)
-    product = np.empty_like(hs[0])  # (B, K)
-    for t in range(len(hs)):
-        np.matmul(h, weight_h, out=product)
-        product += bias
-        h = hs[t]
-        h += product
-        np.tanh(h, out=h)
+    hs = project(x, weights["weight_x"], 1)[0]  # (T, B, K)
+    multiply = step_product(by_gate(weights["weight_h"], 1), len(h), len(hs))
+    for now in hs:
+        now += multiply(h)[0]
+        now += weights["bias"]
+        h = np.tanh(now, out=now)
     return hs, (h,), ()
 
 
@@ -38,10 +42,10 @@ def rnn_backward(dout, cache):
     return dx, dstart if state_given else None, dparams
 
 
-def _layer_backward(dy, dh_last, saved, weights):
+def _layer_backward(dy, dh, saved, weights):
     x, h_start, hs = saved
-    weight_h_t = np.ascontiguousarray(weights["weight_h"].T)  # (K, K), once for all steps
-    da, dh = np.empty_like(hs), dh_last.copy()  # (T, B, K), (B, K)
+    multiply = step_product(by_gate(weights["weight_h"], 1).swapaxes(1, 2), len(dh), len(hs))
+    da, dh = aligned(hs.shape, hs.dtype), dh.copy()  # (T, B, K), (B, K)
     for t in reversed(range(len(hs))):
         h, d = hs[t], da[t]
         dh += dy[t]
@@ -50,8 +54,10 @@ def _layer_backward(dy, dh_last, saved, weights):
         np.subtract(1, d, out=d)
         d *= dh
         # forward: a = x @ weight_x + h_before @ weight_h + bias
-        np.matmul(d, weight_h_t, out=dh)
-    return project(da, weights["weight_x"].T), (dh,), weight_gradients(x, h_start, hs, da)
+        dh = multiply(d)[0]
+    dx, dweight_x = project_backward(x, da, weights["weight_x"])
+    dweights = {"weight_x": dweight_x, "weight_h": weight_h_gradient(h_start, hs, da)}
+    return dx, (dh,), dweights | {"bias": bias_gradient(da)}
 
 
 register("rnn", "fast", rnn, rnn_backward)
