@@ -7,7 +7,7 @@ their numbers in the processor's second-level cache. The result is the same, ele
 
 __all__ = ["PIECE", "pieces", "spread"]
 
-PIECE = 1 << 15  # elements: five float32 arrays of them are 640 KiB
+PIECE = 1 << 17  # elements: less would spend the time of two threads on waiting for each other
 
 
 def pieces(sizes):

@@ -1,0 +1,84 @@
+"""Time two programs against each other on a machine that is never quite quiet.
+
+Each side is a process of its own with its own number of threads. They take turns, A B A B, and
+while one works the other sleeps, so that a slow minute of the machine slows both. Other programs
+can only ever add time, so that the best of several rounds is the nearest to the truth.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+from minillm.errors import UserError
+
+THREAD_SETTINGS = (
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+class Side:
+    """A child that prepares some work, then does one round of it whenever it is told to."""
+
+    def __init__(self, side, threads, options):
+        environment = os.environ | dict.fromkeys(THREAD_SETTINGS, str(threads))
+        message = json.dumps({"side": side, "threads": threads, "options": options})
+        self.name = side
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "minillm.bench.child", message],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            text=True,
+        )
+
+    def ready(self):
+        """Wait until the work is prepared and warm; returns what the child says of itself."""
+        return self._read()
+
+    def round(self):
+        """Seconds for one piece of the work, the mean of a round."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        return self._read()["seconds"]
+
+    def _read(self):
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise UserError(f"the benchmark's {self.name!r} side stopped: see its message above")
+        return json.loads(line)
+
+    def close(self):
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+        self.process.wait()
+
+
+def alternate(sides, rounds):
+    """The best round of each side, in seconds.
+
+    Parameters
+    ----------
+    sides : list of (side, threads, options)
+    rounds : int
+
+    Returns
+    -------
+    seconds : list of floats, one a side
+    """
+    children = []
+    try:
+        for side in sides:  # one after the other: preparing is work too
+            children.append(Side(*side))
+            children[-1].ready()
+        times = [[child.round() for child in children] for _ in range(rounds)]
+    finally:
+        for child in children:
+            child.close()
+    return [min(column) for column in zip(*times, strict=True)]
