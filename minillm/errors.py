@@ -1,4 +1,4 @@
-"""The error that is the user's to mend: its message is one clear line, printed without a traceback."""
+"""The error that is the user's to mend: its message is one line, printed without a traceback."""
 
 
 class UserError(ValueError):

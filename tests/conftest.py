@@ -1,6 +1,6 @@
 import hypothesis
 
-# Deterministic, so that a red run can be repeated; `HYPOTHESIS_PROFILE=long` draws many more.
+# Deterministic, so that a red run can be repeated; `--hypothesis-profile=long` draws many more.
 hypothesis.settings.register_profile("default", max_examples=20, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("long", max_examples=300, deadline=None)
 hypothesis.settings.load_profile("default")

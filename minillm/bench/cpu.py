@@ -72,10 +72,10 @@ def works(folder):
     """All comparisons; `folder` is where the generated models lie."""
     names = ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", "batch")
     for sizes in GPT_SIZES:
-        options = dict(zip(names, sizes, strict=True))
+        shape = dict(zip(names, sizes, strict=True))
         label = f"GPT training step {sizes}"
-        sides = ("ours:gpt_step", "peers:gpt_step", options)
-        flops = gpt_flops(**options)
+        sides = ("ours:gpt_step", "peers:gpt_step", shape)
+        flops = gpt_flops(**shape)
         yield Work(label, "torch eager", "torch", *sides, 1.0, 0.9, flops)
         compiled = {"compiled": True}
         yield Work(label, "torch.compile", "torch", *sides, None, 1.0, flops, compiled)

@@ -3,9 +3,8 @@
 import numpy as np
 
 from minillm.models import gpt, recurrent
-
+from minillm.models.gpt_huggingface import load_huggingface
 from minillm.optim import AdamW
-from minillm.training.memory import keep_freed_memory
 from minillm.training.parallel import WorkerPool
 from minillm.training.step import loss_and_gradients
 
@@ -30,7 +29,6 @@ def lstm_step(threads, *, vocab_size, block, n_hidden, n_layer, batch):
 
 
 def _step(module, config, threads, batch, block):
-    keep_freed_memory()
     rng = np.random.default_rng(0)
     params = module.init(config, rng)
     optimizer = AdamW(1e-4)

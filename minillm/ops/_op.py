@@ -47,7 +47,7 @@ class Cache:
         raise TypeError(f"a cache of {self.op} holds a live backward and cannot be pickled")
 
 
-def op(forward):
+def op(forward) -> Op:
     """Make an op of a readable forward; its backward follows with `@name.defbackward`.
 
     Positional parameters are differentiated, keyword-only ones are not. The decorated function
@@ -64,7 +64,7 @@ def op(forward):
     positional = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
 
     @functools.wraps(forward)
-    def dispatch(*args, **kwargs):
+    def call(*args, **kwargs):
         dtype = None
         for label, value in zip(positional, args, strict=False):
             dtype = _check_floats(name, label, value, dtype)
@@ -79,6 +79,8 @@ def op(forward):
         else:
             out, saved = pair_forward(*args, **kwargs)
         return out, Cache(name, pair_backward, saved, out)
+
+    dispatch: Any = call  # with attributes, as Op says
 
     def defbackward(backward):
         @functools.wraps(backward)

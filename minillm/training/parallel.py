@@ -14,6 +14,7 @@ import numpy as np
 import threadpoolctl
 
 from minillm.optim.pieces import PIECE, pieces, spread
+from minillm.training.memory import keep_freed_memory
 from minillm.tree import flatten, unflatten
 
 __all__ = ["WorkerPool", "available_cores", "reduce_gradients", "shard"]
@@ -34,6 +35,7 @@ class WorkerPool:
         self._workers: list[ThreadPoolExecutor] = []
 
     def __enter__(self):
+        keep_freed_memory()
         self._stack.enter_context(threadpoolctl.threadpool_limits(1, user_api="blas"))
         self._workers = [
             self._stack.enter_context(ThreadPoolExecutor(1, f"minillm-{i}"))

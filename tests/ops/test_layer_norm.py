@@ -5,7 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minillm.ops.layer_norm import layer_norm
+from tests.ops.draw import seeds, shapes
 from tests.ops.harness import assert_killed, check_op, randn, rng_of, wrong_backwards
+
+LARGE_EPS = 0.1
 
 
 def case(shape, seed):
@@ -14,16 +17,14 @@ def case(shape, seed):
     return 3 * randn(rng, *shape) + 1, randn(rng, width), randn(rng, width)
 
 
-def oracle(x, gain, bias):
-    return torch.nn.functional.layer_norm(x, x.shape[-1:], gain, bias, 1e-5)
+@given(shape=shapes(), eps=st.sampled_from([1e-5, LARGE_EPS]), seed=seeds)
+def test_agrees_with_both_oracles(shape, eps, seed):
+    def oracle(x, gain, bias):
+        return torch.nn.functional.layer_norm(x, shape[-1:], gain, bias, eps)
 
-
-@given(
-    shape=st.sampled_from([(5,), (3, 4), (2, 3, 7), (1, 1), (1, 6), (4, 1)]),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_agrees_with_both_oracles(shape, seed):
-    check_op(layer_norm, case(shape, seed), oracle=oracle, seed=seed)
+    # A nearly constant row bends too sharply for central differences at a small eps.
+    numeric = eps == LARGE_EPS
+    check_op(layer_norm, case(shape, seed), {"eps": eps}, oracle=oracle, seed=seed, numeric=numeric)
 
 
 def without_mean_term(dy, cache):
@@ -61,7 +62,8 @@ def test_constant_row_stays_finite():
     x = np.full((2, 4), 7.0)
     y, cache = layer_norm(x, np.ones(4), np.full(4, 0.5))
     dx, _, _ = layer_norm.backward(np.arange(8.0).reshape(2, 4), cache)
-    assert np.all(y == 0.5) and np.all(np.isfinite(dx))
+    assert np.all(y == 0.5)
+    assert np.all(np.isfinite(dx))
 
 
 def test_wrong_shapes_are_named():

@@ -19,7 +19,7 @@ def linear_cross_entropy(x, weight, bias=None, *, targets, ignore_index=-100, la
     rows, targets = x.reshape(-1, width), targets.reshape(-1)  # (N, C), (N,)
     counted = targets != ignore_index
     known = np.where(counted, targets, 0)
-    share = 1 / max(1, np.count_nonzero(counted))
+    share = 1 / max(1, int(np.count_nonzero(counted)))
     logits = np.matmul(rows, weight.T)  # (N, V), turned into their gradient in place
     shift = bias is not None or needs_peak(rows, weight)
     ones = np.ones((vocabulary, 1), x.dtype)
