@@ -75,10 +75,11 @@ def step(params, past, *, ids, config):
         x += params["wpe"][begin:end]
     x = x.reshape(-1, x.shape[2]) if batch * n > 1 else x.ravel()  # (N, C) or (C,)
     norm = _norm_rows if batch * n > 1 else _norm_row
+    sizes, eps = (config.n_head, config.kv_heads, config.head_size), config.eps
     for block, heads in zip(params["blocks"], past["heads"], strict=True):
-        normed = norm(x, block["norm1"], config.eps)
-        x += _attend(normed, block["attention"], heads, begin, end, past["turn"], config)
-        x += _think(norm(x, block["norm2"], config.eps), block["mlp"])
+        normed = norm(x, block["norm1"], eps)
+        x += _attend(normed, block["attention"], heads, begin, end, past["turn"], sizes)
+        x += _think(norm(x, block["norm2"], eps), block["mlp"])
     past["length"] = end
     if batch * n > 1:
         x = x.reshape(batch, n, -1)[:, -1]  # (B, C), each text's last row
@@ -94,9 +95,9 @@ def reorder(past, index):
     return past | {"heads": heads}
 
 
-def _attend(x, params, heads, begin, end, turn, config):
+def _attend(x, params, heads, begin, end, turn, sizes):
     """Attention of the rows begin to end to all before them; `heads` (B, 2 G, T, D) is filled."""
-    H, G, D = config.n_head, config.kv_heads, config.head_size
+    H, G, D = sizes
     batch, n = len(heads), end - begin
     new = _linear(x, params["qkv"]).reshape(batch, n, H + 2 * G, D).swapaxes(1, 2)
     if turn is not None:
@@ -112,8 +113,9 @@ def _attend(x, params, heads, begin, end, turn, config):
     np.exp(weights, weights)
     mixed = weights @ heads[:, G:, :end]  # (B, G, H/G n, D)
     mixed /= np.add.reduce(weights, -1, keepdims=True)
-    joined = mixed.reshape(batch, H, n, D).swapaxes(1, 2).reshape(*x.shape[:-1], H * D)
-    return _linear(joined, params["out"])
+    if n > 1:
+        mixed = mixed.reshape(batch, H, n, D).swapaxes(1, 2)  # (B, n, H, D)
+    return _linear(mixed.reshape(*x.shape[:-1], H * D), params["out"])
 
 
 def _think(x, params):
