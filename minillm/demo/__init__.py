@@ -1,4 +1,4 @@
-"""The main job: seven models on one text, from guessing to a GPT, in a few minutes."""
+"""The main job: six models on one text, from guessing to a GPT, in a few minutes."""
 
 from minillm.demo.run import run_demo
 

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -66,6 +68,16 @@ def test_a_checkpoint_is_a_run_too(minillm, trained):
     assert minillm("generate", trained / "gpt" / "best", *args).out == whole
     step = (trained / "gpt" / "best").resolve()
     assert minillm("generate", step, *args).out == whole
+
+
+def test_a_run_means_its_best_weights_or_else_its_last(minillm, own_gpt, trained):
+    args = ["-n", 10, "--greedy"]
+    last = minillm("generate", own_gpt, *args).out
+    os.unlink(own_gpt / "best")
+    assert minillm("generate", own_gpt, *args).out == last
+    os.symlink(trained / "ngram" / "last", own_gpt / "best")
+    assert minillm("generate", own_gpt, *args).out != last
+    assert minillm("generate", own_gpt / "last", *args).out == last
 
 
 def test_backends_agree_and_both_run(minillm, trained):

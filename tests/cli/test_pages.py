@@ -1,0 +1,64 @@
+"""What README.md and docs/ tell a person to type can be typed."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from minillm.cli import cli
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(page, language):
+    text = page.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(page):
+    for block in blocks(page, "sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words and words[0].endswith("minillm"):
+                yield words[1:]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_python_of_a_page_runs(page, capsys):
+    names = {}
+    for block in blocks(page, "python"):
+        exec(compile(block, str(page), "exec"), names)
+
+
+def test_code_that_a_page_quotes_is_in_a_file():
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "minillm").rglob("*.py")]
+    quoted = [block for page in PAGES for block in blocks(page, "py")]
+    assert quoted
+    for block in quoted:
+        assert any(block in source for source in sources), block
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_of_a_page_exist(page):
+    for words in commands(page):
+        command, args = cli, list(words)
+        while isinstance(command, click.Group) and args and args[0] in command.commands:
+            command = command.commands[args.pop(0)]
+        assert not isinstance(command, click.Group), words
+        command.make_context(words[0], args).close()
+
+
+def test_commands_are_found():
+    assert sum(1 for page in PAGES for _ in commands(page)) > 8
+    with pytest.raises(click.NoSuchOption):
+        cli.commands["train"].make_context("train", ["gpt", "--out", "x", "--stesp", "3"])
+
+
+def test_no_page_names_a_machine():
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"/(home|root|tmp|work|Users|mnt)/", text), page
+        assert "pypi" not in text.lower(), page
