@@ -59,7 +59,8 @@ def gru(x, state, params, *, dropout=0.0, rng=None):
 def gru_backward(dout, cache):
     caches, y, end, params, state_given = cache
     dx, dend = given("dy", dout[0], y), given("dstate", dout[1], end)
-    dstate, dparams = np.empty_like(end), []
+    dstate = np.empty_like(end)
+    dparams: list[dict] = []
     for layer in reversed(range(len(params))):
         dropped, steps = caches[layer]
         dy, dxs = dx, []  # forward: x = stack(outputs), so a layer's dx is the dy of the one below

@@ -66,7 +66,8 @@ def lstm_backward(dout, cache):
     caches, y, end, params, state_given = cache
     dx, dend = given("dy", dout[0], y), check_state(dout[1], "dstate")
     dend = {key: given(f"d{key}", dend[key], end[key]) for key in end}
-    dstate, dparams = {key: np.empty_like(array) for key, array in end.items()}, []
+    dstate = {key: np.empty_like(array) for key, array in end.items()}
+    dparams: list[dict] = []
     for layer in reversed(range(len(params))):
         dropped, steps = caches[layer]
         dy, dxs = dx, []  # forward: x = stack(outputs), so a layer's dx is the dy of the one below

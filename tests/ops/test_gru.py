@@ -102,6 +102,16 @@ def test_a_sequence_in_two_halves_is_the_sequence(backend):
         assert_close(total, both, ORACLE_TOL, "parameter gradients in two halves")
 
 
+@pytest.mark.parametrize("shape", [(40, 6, 3, 160, 1), (40, 3, 2, 160, 2), (60, 5, 2, 131, 1)])
+def test_backends_agree_where_a_step_is_cut_into_blocks(shape):
+    args, results = case(shape, 6), []
+    for backend in BACKENDS:
+        with minillm.backend(backend):
+            out, cache = gru(*args)
+            results.append((out, gru.backward(out, cache)))
+    assert_close(results[1], results[0], ORACLE_TOL, "fast against numpy")
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5, 2), (1, 3, 4, 5, 1), (3, 1, 4, 5, 1)])
 def test_what_comes_back_may_be_written_to(backend, shape):

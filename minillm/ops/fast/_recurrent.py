@@ -53,7 +53,8 @@ def backward_layers(one_layer, dy, dends, cache):
     (L, B, K), and the list of dweights.
     """
     caches, params = cache
-    dy, dstarts, dparams = _time_major(dy), tuple(np.empty_like(d) for d in dends), []
+    dy, dstarts = _time_major(dy), tuple(np.empty_like(d) for d in dends)
+    dparams: list[dict] = []
     for layer in reversed(range(len(params))):
         mask, *saved = caches[layer]
         dend = [d[layer] for d in dends]
@@ -95,15 +96,15 @@ def project(x, weight, gates):
         return np.take(table @ weight, ids, axis=1)
     steps, batch, _ = x.shape
     a = aligned((gates, steps, batch, weight.shape[-1]), x.dtype)
-    np.matmul(_rows(x), weight, out=a.reshape(gates, steps * batch, -1))
+    np.matmul(_rows(x), weight, out=a.reshape(gates, steps * batch, a.shape[-1]))
     return a
 
 
 def project_backward(x, da, weight):
     """From da (T, B, G * K) the gradients of x, or of its table, and of the weight (C, G * K)."""
-    da, shape = _rows(da), (*da.shape[:2], -1)
+    da, shape = _rows(da), (*da.shape[:2], len(weight))
     if isinstance(x, tuple):
-        (x, ids), shape = x, (len(x[0]), -1)
+        (x, ids), shape = x, x[0].shape
         places = np.zeros((len(x), ids.size), da.dtype)
         places[ids.reshape(-1), np.arange(ids.size)] = 1
         da = places @ da  # (V, G * K): summed over each token's places
@@ -118,12 +119,12 @@ def step_product(weight, batch, steps):
     gates, rows, columns = weight.shape
     fitting = (n for n in range(32, columns, 16) if columns % n == 0 and batch * rows * n <= SMALL)
     n = columns if batch * rows * columns <= SMALL else max(fitting, default=columns)
-    blocks = weight.reshape(gates, rows, -1, n).swapaxes(1, 2)  # (G, N / n, R, n)
+    blocks = weight.reshape(gates, rows, columns // n, n).swapaxes(1, 2)  # (G, N / n, R, n)
     if steps > 4:  # for fewer, the copy costs more than it saves
         blocks, scattered = aligned(blocks.shape, weight.dtype), blocks
         blocks[...] = scattered
     product = aligned((gates, batch, columns), weight.dtype)
-    out = product.reshape(gates, batch, -1, n).swapaxes(1, 2)  # (G, N / n, B, n)
+    out = product.reshape(gates, batch, columns // n, n).swapaxes(1, 2)  # (G, N / n, B, n)
 
     def multiply(left):
         np.matmul(left[..., None, :, :], blocks, out=out)
