@@ -7,8 +7,8 @@
 # All of them make the environment .venv first, and again when pyproject.toml or constraints.txt
 # change. Another Python (3.11 or newer): make clean, then make demo PYTHON=python3.13
 # More arguments for the command behind it: make demo ARGS=--short
-# More arguments for pip: make test PIPFLAGS='--extra-index-url https://download.pytorch.org/whl/cpu'
-# takes PyTorch without CUDA on Linux, which is much smaller.
+# More arguments for pip: make test PIPFLAGS='...', for one an index with PyTorch's CPU builds, which
+# on Linux are much smaller than the ones with CUDA
 
 PYTHON ?= python3
 VENV ?= .venv
