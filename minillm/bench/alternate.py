@@ -19,13 +19,16 @@ THREAD_SETTINGS = (
     "VECLIB_MAXIMUM_THREADS",
 )
 
+ROUND_SECONDS = 0.7  # long enough to average over, short enough that the sides share their weather
+
 
 class Side:
     """A child that prepares some work, then does one round of it whenever it is told to."""
 
-    def __init__(self, side, threads, options):
+    def __init__(self, side, threads, options, round_seconds):
         environment = os.environ | dict.fromkeys(THREAD_SETTINGS, str(threads))
-        message = json.dumps({"side": side, "threads": threads, "options": options})
+        request = {"side": side, "threads": threads, "options": options}
+        message = json.dumps(request | {"round_seconds": round_seconds})
         self.name = side
         self.process = subprocess.Popen(
             [sys.executable, "-m", "minillm.bench.child", message],
@@ -60,13 +63,14 @@ class Side:
         self.process.wait()
 
 
-def alternate(sides, rounds):
+def alternate(sides, rounds, round_seconds=ROUND_SECONDS):
     """The best round of each side, in seconds.
 
     Parameters
     ----------
     sides : list of (side, threads, options)
     rounds : int
+    round_seconds : float, about how long one round of one side takes
 
     Returns
     -------
@@ -75,7 +79,7 @@ def alternate(sides, rounds):
     children = []
     try:
         for side in sides:  # one after the other: preparing is work too
-            children.append(Side(*side))
+            children.append(Side(*side, round_seconds))
             children[-1].ready()
         times = [[child.round() for child in children] for _ in range(rounds)]
     finally:
