@@ -3,7 +3,7 @@
 import shutil
 
 from minillm.data.batches import encode_documents
-from minillm.demo.contestants import LONG_RUN, LONG_RUN_SAYS
+from minillm.demo.contestants import LONG_RUN, LONG_RUN_MINUTES
 from minillm.viz import (
     attention_maps,
     attention_weights,
@@ -43,19 +43,33 @@ def conclusion(results, *, short):
         lines.append(f"Stopped by the clock before its last step: {', '.join(late)}.")
     if short:
         lines.append("These are a few steps only; the whole demo is: minillm demo")
-    lines += [LONG_RUN_SAYS, f"  {LONG_RUN}", "  minillm eval runs/gpt"]
+    more = (
+        "With more time the GPT gets further"
+        if first.name == "gpt"
+        else "With more time the GPT wins"
+    )
+    lines.append(f"{more}. About {LONG_RUN_MINUTES} minutes on 2 cores:")
+    lines += [f"  {LONG_RUN}", "  minillm eval runs/gpt"]
     return "\n".join(lines)
 
 
 def draw_curves(results, folder):
-    """Draw the learning curves; returns (file name, what it shows)."""
-    figure = learning_curves(
-        {r.name: r.curve for r in results if r.curve is not None},
-        levels={r.name: r.validation for r in results if r.curve is None and r.name != "uniform"},
-        title="Bits per byte on the validation text",
-    )
-    save(figure, folder / "curves.png")
+    """Draw the learning curves; returns (file name, what it shows).
+
+    They begin where a model first knows more than how often each character occurs: the steep
+    descent to there would leave no room for what tells the models apart.
+    """
+    floor = next(r.validation for r in results if r.name == "unigram")
+    curves = {r.name: _below(*r.curve, floor) for r in results if r.curve is not None}
+    levels = {r.name: r.validation for r in results if r.name == "kneser-ney"}
+    title = "Bits per byte on the validation text"
+    save(learning_curves(curves, levels=levels, log_time=True, title=title), folder / "curves.png")
     return "curves.png", "the learning curves against seconds"
+
+
+def _below(seconds, bits, floor):
+    points = [(s, b) for s, b in zip(seconds, bits, strict=True) if b < floor]
+    return [s for s, _ in points], [b for _, b in points]
 
 
 def draw_attention(gpt, documents, folder):

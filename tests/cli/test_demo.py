@@ -159,7 +159,10 @@ def test_the_conclusion_follows_the_numbers():
         "then comes c with 1.750."
     )
     assert "clock" not in said
+    assert "With more time the GPT wins" in said
     assert contestants.LONG_RUN in said
+    won = report.conclusion([result("gpt", 1.5), result("b", 2.0)], short=False)
+    assert "With more time the GPT gets further" in won
     said = report.conclusion([result("a", 2.0), result("b", 1.5, "time")], short=True)
     assert "Stopped by the clock before its last step: b." in said
     assert "the whole demo is: minillm demo" in said
