@@ -114,7 +114,6 @@ def save_huggingface(folder, params, config, *, prefix=True):
         "layer_norm_epsilon": config.eps,
         **dict.fromkeys(DROPOUTS, config.dropout),
         "tie_word_embeddings": config.tied,
-        "torch_dtype": str(params["wte"].dtype),
         "bos_token_id": None,
         "eos_token_id": None,
     }
@@ -178,7 +177,7 @@ def _read_arrays(path, config):
     else:
         found = ", ".join(sorted(map(str, dtypes)))
         raise UserError(f"{path}: arrays must be float16 and float32, or all float64, got {found}")
-    return {name: np.array(array, dtype) for name, array in arrays.items()}  # copies: writable
+    return {name: np.asarray(array, dtype) for name, array in arrays.items()}
 
 
 def _layout(config):

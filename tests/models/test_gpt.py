@@ -423,7 +423,7 @@ def test_sizes_that_follow_from_others():
 
 
 def test_init_is_gpt2s():
-    config = GPTConfig(vocab_size=50, block_size=32, n_layer=8, n_head=4, n_embd=64)
+    config = GPTConfig(vocab_size=500, block_size=200, n_layer=8, n_head=4, n_embd=64)
     params = model.init(config, np.random.default_rng(0))
     for name, leaf in leaves(params):
         assert leaf.dtype == np.float32

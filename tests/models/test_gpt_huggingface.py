@@ -156,13 +156,38 @@ def test_saved_and_loaded_is_the_same(tied, prefix, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
 
 
-def test_untied_weights_agree(tmp_path):
+@pytest.mark.parametrize("prefix", [True, False])
+def test_untied_weights_go_both_ways(prefix, tmp_path):
     theirs, ids = peer(SIZES[0], tie_word_embeddings=False), ids_of(SIZES[0])
     theirs.save_pretrained(tmp_path)
     params, config = load_huggingface(tmp_path)
     assert not np.allclose(params["head"], params["wte"])
     ours, _ = model.forward(params, ids=ids, config=config)
     assert relative(ours, logits_of(theirs, ids)) < TOL["float64"]
+    save_huggingface(tmp_path, params, config, prefix=prefix)
+    again = GPT2LMHeadModel.from_pretrained(tmp_path, dtype=torch.float64)
+    assert np.array_equal(logits_of(again.eval(), ids), logits_of(theirs, ids))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("prefix", [True, False])
+def test_names_and_metadata_are_those_of_transformers(tied, prefix, tmp_path):
+    """The head stands outside of what the prefix names; version 4 asks for the format "pt"."""
+    theirs = peer(SIZES[0], tie_word_embeddings=tied)
+    (theirs if prefix else theirs.transformer).save_pretrained(tmp_path / "theirs")
+    theirs.save_pretrained(tmp_path / "whole")
+    save_huggingface(tmp_path / "ours", *load_huggingface(tmp_path / "whole"), prefix=prefix)
+    (names, metadata), (expected, expected_metadata) = (
+        contents(tmp_path / folder / "model.safetensors") for folder in ("ours", "theirs")
+    )
+    assert metadata == expected_metadata == {"format": "pt"}
+    assert names - {"lm_head.weight"} == expected - {"lm_head.weight"}
+    assert ("lm_head.weight" in names) is not tied
+
+
+def contents(path):
+    with safetensors.safe_open(path, "np") as file:
+        return set(file.keys()), file.metadata()
 
 
 @pytest.mark.parametrize("n_kv_head", [None, 2])
