@@ -185,6 +185,18 @@ def test_names_and_metadata_are_those_of_transformers(tied, prefix, tmp_path):
     assert ("lm_head.weight" in names) is not tied
 
 
+def test_config_json_says_what_readers_ask_for(tmp_path):
+    config = GPTConfig(11, 5, 2, 4, 8, n_inner=3, dropout=0.25, eps=1e-3)
+    save_huggingface(tmp_path, random_params(config, 1), config)
+    expected = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "vocab_size": 11}
+    expected |= {"n_positions": 5, "n_ctx": 5, "n_layer": 2, "n_head": 4, "n_embd": 8, "n_inner": 3}
+    expected |= {"activation_function": "gelu_new", "layer_norm_epsilon": 1e-3}
+    expected |= {"resid_pdrop": 0.25, "embd_pdrop": 0.25, "attn_pdrop": 0.25}
+    # left out, these two would be 50256 and stand outside of the vocabulary
+    expected |= {"tie_word_embeddings": True, "bos_token_id": None, "eos_token_id": None}
+    assert json.loads((tmp_path / "config.json").read_text()) == expected
+
+
 def contents(path):
     with safetensors.safe_open(path, "np") as file:
         return set(file.keys()), file.metadata()
