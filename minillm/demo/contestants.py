@@ -44,7 +44,7 @@ CONTESTANTS = (
         "1 layer of 256 channels",
         {"n_embd": 64, "n_hidden": 256, "n_layer": 1},
         {"steps": 2400, "block": 64, "batch": 16, "lr": 2e-3, "warmup": 50, "max_seconds": 50},
-        {"steps": 300, "warmup": 20, "max_seconds": 8},
+        {"steps": 150, "warmup": 20, "max_seconds": 6},
     ),
     Contestant(
         "lstm",
@@ -52,7 +52,7 @@ CONTESTANTS = (
         "1 layer of 256 channels",
         {"n_embd": 64, "n_hidden": 256, "n_layer": 1},
         {"steps": 1800, "block": 64, "batch": 16, "lr": 5e-3, "warmup": 50, "max_seconds": 80},
-        {"steps": 150, "warmup": 20, "max_seconds": 10},
+        {"steps": 100, "warmup": 20, "max_seconds": 9},
     ),
     Contestant(
         "gpt",
@@ -60,7 +60,7 @@ CONTESTANTS = (
         "2 layers, 4 heads, 128 channels, rotary positions, sees 128 characters",
         {"n_layer": 2, "n_head": 4, "n_embd": 128, "position": "rotary", "block_size": 128},
         {"steps": 2400, "block": 128, "batch": 8, "lr": 3e-3, "warmup": 50, "max_seconds": 130},
-        {"steps": 150, "warmup": 20, "max_seconds": 16},
+        {"steps": 120, "warmup": 20, "max_seconds": 13},
     ),
 )
 
