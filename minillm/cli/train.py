@@ -40,7 +40,9 @@ EXAMPLE = """\
     metavar="NAME",
     help="What a token is: char, a character; byte, one of its UTF-8. [default: char]",
 )
-@click.option("--out", required=True, metavar="DIR", help="The run's folder, which must be new.")
+@click.option(
+    "--out", required=True, metavar="DIR", help="The run's folder; it must hold no run yet."
+)
 @click.option(
     "--resume",
     is_flag=True,

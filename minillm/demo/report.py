@@ -60,15 +60,15 @@ def draw_curves(results, folder):
     descent to there would leave no room for what tells the models apart.
     """
     floor = next(r.validation for r in results if r.name == "unigram")
-    curves = {r.name: _below(*r.curve, floor) for r in results if r.curve is not None}
+    curves = {r.name: _below(r.curve, floor) for r in results if r.curve is not None}
     levels = {r.name: r.validation for r in results if r.name == "kneser-ney"}
     title = "Bits per byte on the validation text"
     save(learning_curves(curves, levels=levels, log_time=True, title=title), folder / "curves.png")
     return "curves.png", "the learning curves against seconds"
 
 
-def _below(seconds, bits, floor):
-    points = [(s, b) for s, b in zip(seconds, bits, strict=True) if b < floor]
+def _below(curve, floor):
+    points = [(s, b) for s, b in zip(*curve, strict=True) if b < floor]
     return [s for s, _ in points], [b for _, b in points]
 
 
