@@ -1,89 +1,90 @@
 """The products and passes between queries and keys, a few heads and a block of queries at a time.
 
-Against the reference it saves: the keys that no query of a block may see; the pass that subtracts
-the running maximum, where Cauchy and Schwarz bound every logit (`needs_peak`); and in backward the
-passes that subtract the log-sum-exp and sum(dout * out), which ride along as one more column of the
-products: [q, -lse] @ [k, 1].T = q @ k.T - lse.
+Against the reference it saves: the keys that no query of a block may see; the passes that find and
+subtract a query's largest logit, unless the exponentials' sum shows the need (`SAFE`); and in
+backward the passes that subtract the log-sum-exp and sum(dout * out), which ride along as one more row of the
+products: [k, 1] @ [q, -lse].T = k @ q.T - lse.
+
+Logits stand transposed, a row for each key: of the three forms of a product, A @ B.T is by far
+the slowest on matrices as small as a head's, and so none of the seven here has it.
 """
 
 import numpy as np
 
-from minillm.ops.fast._bounds import needs_peak
-
 ROWS = 64  # queries that meet their keys at a time
-PIECE = 1 << 18  # logits at a time: 1 MiB in float32
+PIECE = 1 << 17  # logits at a time: 512 KiB in float32
+# A query's sum of exponentials in this range has neither overflowed nor lost its large terms: those
+# are at least the sum over the number of keys, far above the smallest normal float32, 1e-38.
+SAFE = 1e-20, 1e30
 
 
 def attend(q, k, v, scale, causal, out):
     """Write softmax(scale * q @ k.T) @ v to `out`; all are views of any strides.
 
     q, out : (B, G, R, T, D), R query heads a key/value head; k, v : (B, G, S, D)
-    causal needs T <= S. Returns lse (B, G, R, T, 1).
+    causal needs T <= S. Returns the log-sum-exp (B, G, R, 1, T).
     """
-    *_, T, _ = q.shape
-    S = k.shape[2]
-    lse = np.empty((*q.shape[:4], 1), q.dtype)
-    ones = np.ones((S, 1), q.dtype)
+    T, S = q.shape[3], k.shape[2]
+    lse = np.empty((*q.shape[:3], 1, T), q.dtype)
+    ones = np.ones((1, S), q.dtype)
     hide = hidden_corner(min(ROWS, T), q.dtype) if causal else None
-    shift = needs_peak(q, k, scale)
     for part in head_pieces(q.shape, S):
-        scaled = q[part] * q.dtype.type(scale)  # (b, g, R, T, D)
-        keys = k[part].swapaxes(-1, -2)[:, :, None]  # (b, g, 1, D, S)
-        values, mixed, sums = v[part][:, :, None], out[part], lse[part]
-        buffer = np.empty(scaled[..., :1].size // T * min(ROWS, T) * S, q.dtype)
+        scaled = np.multiply(q[part].swapaxes(-1, -2), scale, order="C")  # (b, g, R, D, T)
+        keys, values = k[part][:, :, None], v[part][:, :, None]  # (b, g, 1, S, D)
+        mixed, sums = out[part], lse[part]
+        buffer = np.empty(scaled[..., 0, 0].size * min(ROWS, T) * S, q.dtype)
         for start in range(0, T, ROWS):
             rows = slice(start, min(start + ROWS, T))
             seen = rows.stop + S - T if causal else S
-            weights = matmul_into(buffer, scaled[..., rows, :], keys[..., :seen])
-            if causal:
-                hide_future(weights, hide)
-            if shift:
-                peak = weights.max(-1, keepdims=True)
-                weights -= peak
-            np.exp(weights, out=weights)
-            total = weights @ ones[:seen]  # (b, g, R, rows, 1)
+            logits = block_logits(buffer, keys[..., :seen, :], scaled[..., rows], hide)
+            with np.errstate(over="ignore", invalid="ignore"):
+                weights = np.exp(logits, out=logits)
+                total = ones[:, :seen] @ weights  # (b, g, R, 1, rows)
+            peak = 0
+            if not (SAFE[0] < total.min() and total.max() < SAFE[1]):
+                logits = block_logits(buffer, keys[..., :seen, :], scaled[..., rows], hide)
+                peak = logits.max(-2, keepdims=True)
+                logits -= peak
+                weights = np.exp(logits, out=logits)
+                total = ones[:, :seen] @ weights
             block = mixed[..., rows, :]
-            np.matmul(weights, values[..., :seen, :], out=block)
-            block *= 1 / total
-            np.log(total, out=sums[..., rows, :])
-            if shift:
-                sums[..., rows, :] += peak
+            np.matmul(weights.swapaxes(-1, -2), values[..., :seen, :], out=block)
+            block *= (1 / total).swapaxes(-1, -2)
+            np.add(np.log(total), peak, out=sums[..., rows])
     return lse
 
 
 def attend_backward(dout, q, k, v, out, lse, scale, causal, dq, dk, dv):
     """Write the gradients of `attend` to dq, dk, dv; the weights are made again from `lse`."""
-    T = q.shape[3]
-    S = k.shape[2]
+    T, S = q.shape[3], k.shape[2]
     hide = hidden_corner(min(ROWS, T), q.dtype) if causal else None
     for part in head_pieces(q.shape, S):
-        # forward: weights = exp(logits - lse); one more column subtracts lse in the product
-        scaled, keys = with_column(q[part], -lse[part]), with_column(k[part], 1)
-        scaled[..., :-1] *= scale
+        queries, douts, dqueries = q[part], dout[part], dq[part]
+        # forward: weights = exp(logits - lse); one more row subtracts lse in the product
+        scaled = with_row(queries.swapaxes(-1, -2), -lse[part], scale)  # (b, g, R, D + 1, T)
         # backward of softmax: dlogits = weights * (dout @ v.T - sum(dout * out))
-        shared = np.vecdot(dout[part], out[part])[..., None]  # (b, g, R, T, 1)
-        douts, values = with_column(dout[part], -shared), with_column(v[part], 1)
-        keys_t = keys.swapaxes(-1, -2)[:, :, None]  # (b, g, 1, D + 1, S)
-        values_t = values.swapaxes(-1, -2)[:, :, None]
-        keys, dkeys, dvalues = k[part][:, :, None], dk[part], dv[part]
-        dkeys[...], dvalues[...] = 0, 0
-        size = scaled[..., :1].size // T * min(ROWS, T) * S
+        shared = np.vecdot(douts, out[part])[..., None, :]  # (b, g, R, 1, T)
+        douts_t = with_row(douts.swapaxes(-1, -2), -shared)
+        keys, values = with_ones(k[part])[:, :, None], with_ones(v[part])[:, :, None]
+        dkeys, dvalues = dk[part], dv[part]
+        size = scaled[..., 0, 0].size * min(ROWS, T) * S
         buffer, other = np.empty(size, q.dtype), np.empty(size, q.dtype)
-        for start in range(0, T, ROWS):
+        # the last queries first: they see every key, so that the others find something to add to
+        for start in reversed(range(0, T, ROWS)):
             rows = slice(start, min(start + ROWS, T))
             seen = rows.stop + S - T if causal else S
-            weights = matmul_into(buffer, scaled[..., rows, :], keys_t[..., :seen])
-            if causal:
-                hide_future(weights, hide)
-            np.exp(weights, out=weights)
-            dlogits = matmul_into(other, douts[..., rows, :], values_t[..., :seen])
+            logits = block_logits(buffer, keys[..., :seen, :], scaled[..., rows], hide)
+            weights = np.exp(logits, out=logits)
+            dlogits = matmul_into(other, values[..., :seen, :], douts_t[..., rows])
             dlogits *= weights
-            dqueries = dq[part][..., rows, :]
-            np.matmul(dlogits, keys[..., :seen, :], out=dqueries)
-            dqueries *= scale
+            block = dqueries[..., rows, :]
+            np.matmul(dlogits.swapaxes(-1, -2), k[part][:, :, None, :seen], out=block)
+            block *= scale
             # a key/value head sums over the R query heads that read it
-            dkeys[..., :seen, :] += sum_group(dlogits, scaled[..., rows, :-1])
-            dvalues[..., :seen, :] += sum_group(weights, douts[..., rows, :-1])
+            add = rows.stop < T
+            sum_group(dlogits, queries[..., rows, :], dkeys[..., :seen, :], add)
+            sum_group(weights, douts[..., rows, :], dvalues[..., :seen, :], add)
+        dkeys *= scale
 
 
 def head_pieces(shape, S):
@@ -103,25 +104,43 @@ def matmul_into(buffer, a, b):
 
 
 def hidden_corner(n, dtype):
-    """(n, n): -inf above the diagonal, 0 elsewhere."""
-    return np.triu(np.full((n, n), -np.inf, dtype), 1)
+    """(n, n): -inf below the diagonal, where a key comes after the query; 0 elsewhere."""
+    return np.tril(np.full((n, n), -np.inf, dtype), -1)
 
 
-def hide_future(logits, hide):
-    """Hide the keys behind each query; the last key belongs to the last query of the block."""
-    n = logits.shape[-2]
-    logits[..., -n:] += hide[:n, :n]
+def block_logits(buffer, keys, queries_t, hide):
+    """The logits (..., seen, rows) of a block; its last key belongs to its last query."""
+    logits = matmul_into(buffer, keys, queries_t)
+    if hide is not None:
+        n = logits.shape[-1]
+        logits[..., -n:, :] += hide[:n, :n]
+    return logits
 
 
-def with_column(x, column):
-    """x (..., D) with one more column: a contiguous (..., D + 1)."""
+def with_row(x, row, scale=1):
+    """scale * x (..., D, T) with one more row (..., 1, T) below: a contiguous (..., D + 1, T)."""
+    tall = np.empty((*x.shape[:-2], x.shape[-2] + 1, x.shape[-1]), x.dtype)
+    np.multiply(x, scale, out=tall[..., :-1, :])
+    tall[..., -1:, :] = row
+    return tall
+
+
+def with_ones(x):
+    """x (..., S, D) with one more column, of ones: a contiguous (..., S, D + 1)."""
     wide = np.empty((*x.shape[:-1], x.shape[-1] + 1), x.dtype)
     wide[..., :-1] = x
-    wide[..., -1:] = column
+    wide[..., -1] = 1
     return wide
 
 
-def sum_group(left, right):
-    """sum over the group's query heads of left.T @ right: (b, g, seen, D)."""
-    products = left.swapaxes(-1, -2) @ right  # (b, g, R, seen, D)
-    return products[:, :, 0] if products.shape[2] == 1 else products.sum(2)
+def sum_group(left, right, out, add):
+    """Set `out` (b, g, seen, D) to left @ right, summed over a group's R query heads, or add it."""
+    if left.shape[2] == 1 and not add:
+        np.matmul(left[:, :, 0], right[:, :, 0], out=out)
+        return
+    products = left @ right  # (b, g, R, seen, D)
+    total = products[:, :, 0] if left.shape[2] == 1 else products.sum(2)
+    if add:
+        out += total
+    else:
+        out[...] = total
