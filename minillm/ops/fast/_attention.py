@@ -1,9 +1,9 @@
 """The products and passes between queries and keys, a few heads and a block of queries at a time.
 
 Against the reference it saves: the keys that no query of a block may see; the passes that find and
-subtract a query's largest logit, unless the exponentials' sum shows the need (`SAFE`); and in
-backward the passes that subtract the log-sum-exp and sum(dout * out), which ride along as one more row of the
-products: [k, 1] @ [q, -lse].T = k @ q.T - lse.
+subtract a query's largest logit, unless the sum of the exponentials shows the need; and in backward
+the passes that subtract the log-sum-exp and sum(dout * out), which ride along as one more row of
+the products: [k, 1] @ [q, -lse].T = k @ q.T - lse.
 
 Logits stand transposed, a row for each key: of the three forms of a product, A @ B.T is by far
 the slowest on matrices as small as a head's, and so none of the seven here has it.
@@ -11,11 +11,10 @@ the slowest on matrices as small as a head's, and so none of the seven here has 
 
 import numpy as np
 
+from minillm.ops.fast._safe import is_safe
+
 ROWS = 64  # queries that meet their keys at a time
 PIECE = 1 << 17  # logits at a time: 512 KiB in float32
-# A query's sum of exponentials in this range has neither overflowed nor lost its large terms: those
-# are at least the sum over the number of keys, far above the smallest normal float32, 1e-38.
-SAFE = 1e-20, 1e30
 
 
 def attend(q, k, v, scale, causal, out):
@@ -41,7 +40,7 @@ def attend(q, k, v, scale, causal, out):
                 weights = np.exp(logits, out=logits)
                 total = ones[:, :seen] @ weights  # (b, g, R, 1, rows)
             peak = 0
-            if not (SAFE[0] < total.min() and total.max() < SAFE[1]):
+            if not is_safe(total):
                 logits = block_logits(buffer, keys[..., :seen, :], scaled[..., rows], hide)
                 peak = logits.max(-2, keepdims=True)
                 logits -= peak

@@ -8,8 +8,8 @@ import numpy as np
 
 from minillm.ops._check import check_integers
 from minillm.ops._op import check_shape, register
-from minillm.ops.fast._bounds import needs_peak
 from minillm.ops.fast._pieces import pieces
+from minillm.ops.fast._safe import is_safe
 from minillm.ops.fast.linear import sum_rows
 
 
@@ -21,7 +21,6 @@ def linear_cross_entropy(x, weight, bias=None, *, targets, ignore_index=-100, la
     known = np.where(counted, targets, 0)
     share = 1 / max(1, int(np.count_nonzero(counted)))
     logits = np.matmul(rows, weight.T)  # (N, V), turned into their gradient in place
-    shift = bias is not None or needs_peak(rows, weight)
     ones = np.ones((vocabulary, 1), x.dtype)
     loss = 0.0
     for piece in pieces(len(rows), vocabulary):
@@ -29,12 +28,20 @@ def linear_cross_entropy(x, weight, bias=None, *, targets, ignore_index=-100, la
         index = np.arange(len(z)), known[piece]
         if bias is not None:
             z += bias
-        if shift:
-            z -= z.max(-1, keepdims=True)
         at_target = z[index][:, None]
         mean = z.mean(-1, keepdims=True) if label_smoothing else 0.0
-        np.exp(z, out=z)
-        total = z @ ones  # (piece, 1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.exp(z, out=z)
+            total = z @ ones  # (piece, 1)
+        if not is_safe(total):
+            np.matmul(rows[piece], weight.T, out=z)
+            if bias is not None:
+                z += bias
+            peak = z.max(-1, keepdims=True)
+            z -= peak
+            at_target, mean = at_target - peak, mean - peak
+            np.exp(z, out=z)
+            total = z @ ones
         nats = np.log(total) - (1 - label_smoothing) * at_target - label_smoothing * mean
         loss += float(nats[keep].sum(dtype=np.float64))
         # d loss / d logits = share * (softmax - (1 - smoothing) * onehot - smoothing / V)
