@@ -78,8 +78,8 @@ def alternate(sides, rounds, round_seconds=ROUND_SECONDS):
     """
     children = []
     try:
-        for side in sides:  # one after the other: preparing is work too
-            children.append(Side(*side, round_seconds))
+        for side, threads, options in sides:  # one after the other: preparing is work too
+            children.append(Side(side, threads, options, round_seconds))
             children[-1].ready()
         times = [[child.round() for child in children] for _ in range(rounds)]
     finally:

@@ -171,7 +171,7 @@ def _read_arrays(path, config):
             )
     dtypes = {array.dtype for array in arrays.values()}
     if dtypes == {np.dtype(np.float64)}:
-        dtype = np.float64
+        dtype: type = np.float64
     elif dtypes <= {np.dtype(np.float16), np.dtype(np.float32)}:
         dtype = np.float32
     else:
@@ -183,7 +183,8 @@ def _read_arrays(path, config):
 def _layout(config):
     """{their name: (our name, shape)} of every array, in our order."""
     V, C, F = config.vocab_size, config.n_embd, config.inner
-    layout = {"wte.weight": ("wte", (V, C)), "wpe.weight": ("wpe", (config.block_size, C))}
+    layout: dict[str, tuple[str, tuple]] = {}
+    layout |= {"wte.weight": ("wte", (V, C)), "wpe.weight": ("wpe", (config.block_size, C))}
 
     def norm(theirs, ours):
         layout[f"{theirs}.weight"] = f"{ours}.gain", (C,)
@@ -208,7 +209,7 @@ def _layout(config):
 
 def _nest(flat):
     """{"blocks.0.norm1.gain": array, ...} as the nest that gpt.init makes."""
-    root = {}
+    root: dict = {}
     for name, array in flat.items():
         *path, last = name.split(".")
         node = root
