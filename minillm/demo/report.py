@@ -3,7 +3,7 @@
 import shutil
 
 from minillm.data.batches import encode_documents
-from minillm.demo.contestants import LONG_RUN, LONG_RUN_MINUTES
+from minillm.demo.contestants import LONG_RUN, LONG_RUN_BITS, LONG_RUN_MINUTES
 from minillm.viz import (
     attention_maps,
     attention_weights,
