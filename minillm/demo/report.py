@@ -43,12 +43,11 @@ def conclusion(results, *, short):
         lines.append(f"Stopped by the clock before its last step: {', '.join(late)}.")
     if short:
         lines.append("These are a few steps only; the whole demo is: minillm demo")
-    more = (
-        "With more time the GPT gets further"
-        if first.name == "gpt"
-        else "With more time the GPT wins"
+    more = "gets further" if first.name == "gpt" else "wins"
+    lines.append(
+        f"With more time the GPT {more}: {LONG_RUN_BITS} when we tried, about {LONG_RUN_MINUTES} "
+        "minutes on 2 cores:"
     )
-    lines.append(f"{more}. About {LONG_RUN_MINUTES} minutes on 2 cores:")
     lines += [f"  {LONG_RUN}", "  minillm eval runs/gpt"]
     return "\n".join(lines)
 
