@@ -50,7 +50,7 @@ CONTESTANTS = (
         "rnn",
         "1 layer of 256 channels",
         {"n_embd": 64, "n_hidden": 256, "n_layer": 1},
-        {"steps": 2400, "block": 64, "batch": 16, "lr": 2e-3, "warmup": 50, "max_seconds": 50},
+        {"steps": 2400, "block": 64, "batch": 16, "lr": 2e-3, "warmup": 50, "max_seconds": 40},
         {"steps": 150, "warmup": 20, "max_seconds": 6},
     ),
     Contestant(
@@ -66,7 +66,7 @@ CONTESTANTS = (
         "gpt",
         "2 layers, 4 heads, 128 channels, rotary positions, sees 128 characters",
         {"n_layer": 2, "n_head": 4, "n_embd": 128, "position": "rotary", "block_size": 128},
-        {"steps": 2400, "block": 128, "batch": 8, "lr": 3e-3, "warmup": 50, "max_seconds": 130},
+        {"steps": 2400, "block": 128, "batch": 8, "lr": 3e-3, "warmup": 50, "max_seconds": 150},
         {"steps": 120, "warmup": 20, "max_seconds": 13},
     ),
 )
