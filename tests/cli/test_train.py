@@ -163,3 +163,16 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_says_how_to_go_on(minillm, bo
     assert done.code == 0
     assert f"{step:,} steps" in done.out
     assert "out of time" in done.out
+
+
+@pytest.mark.parametrize("tokenizer", ["char", "byte"])
+def test_chinese_works_as_well(minillm, tokenizer):
+    Path("红楼.txt").write_text(
+        "满纸荒唐言，一把辛酸泪！都云作者痴，谁解其中味？\n" * 40, encoding="utf-8"
+    )
+    args = ["--data", "红楼.txt", "--tokenizer", tokenizer, *TINY_GPT, *QUICK]
+    assert minillm("train", "gpt", "--out", "run", *args).code == 0
+    assert "bits per byte" in minillm("eval", "run").out
+    done = minillm("generate", "run", "--prompt", "一把", "-n", 12, "--stream")
+    assert done.code == 0
+    assert done.out.startswith("一把")
