@@ -43,7 +43,7 @@ class Sampling:
     top_k : int >= 1 or None, keep the k likeliest tokens
     top_p : float in (0, 1] or None, keep the fewest tokens that together reach this probability
     min_p : float in [0, 1] or None, keep tokens at least this share as likely as the likeliest
-    repetition_penalty : float > 0, above 1 makes tokens already in the text less likely
+    repetition_penalty : float from 1e-6 to 1e6, above 1 makes tokens already there rarer
     greedy : bool, take the likeliest token instead of drawing
 
     Raises
@@ -67,7 +67,7 @@ class Sampling:
         require("top_k", k, k is None or (is_whole(k) and k >= 1), "a whole number of at least 1")
         require("top_p", p, p is None or (is_number(p) and 0 < p <= 1), "above 0 and at most 1")
         require("min_p", m, m is None or (is_number(m) and 0 <= m <= 1), "from 0 to 1")
-        require("repetition_penalty", r, is_number(r) and r > 0, "a number above 0")
+        require("repetition_penalty", r, is_number(r) and 1e-6 <= r <= 1e6, "from 1e-6 to 1e6")
 
     def choose(self, logits, seen, rng=None):
         """The next token's id.

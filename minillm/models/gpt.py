@@ -3,7 +3,8 @@
 The defaults are GPT-2 as published: layer norm before each part, learned positions, GELU in its
 tanh form, output weights tied to the embedding. LLaMA's choices (Touvron et al. 2023,
 arXiv:2302.13971, section 2.2) are options: norm="rms", position="rotary", mlp="swiglu",
-n_kv_head, bias=False.
+bias=False, tied=False; so are the grouped heads of its successors, n_kv_head (Ainslie et al. 2023,
+arXiv:2305.13245).
 
 Left out: the step of generation, see gpt_step.py; files, see gpt_huggingface.py.
 """

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from minillm.ops._state import Registry, current, numeric_error, record
+from minillm.ops._trace import describe
 
 __all__ = ["Cache", "Op", "check_shape", "op", "register", "sum_to_shape"]
 
@@ -33,12 +34,11 @@ class Op(Protocol):
 class Cache:
     """What a forward leaves for its backward: the saved values and the pair that saved them."""
 
-    __slots__ = ("_backward", "dtype", "op", "saved", "shape")
+    __slots__ = ("_backward", "op", "out", "saved")
 
     def __init__(self, op_name, backward, saved, out):
         self.op, self._backward, self.saved = op_name, backward, saved
-        self.shape = getattr(out, "shape", None)  # None for several outputs
-        self.dtype = getattr(out, "dtype", None)
+        self.out = _looks(out)
 
     def __repr__(self):
         return f"<cache of {self.op}>"
@@ -87,8 +87,7 @@ def op(forward) -> Op:
         def dispatch_backward(dout, cache):
             if not isinstance(cache, Cache) or cache.op != name:
                 raise ValueError(f"{backward.__name__}: cache must come from {name}, got {cache!r}")
-            if cache.shape is not None:
-                dout = _check_dout(name, dout, cache)
+            dout = _check_dout(name, "dout", dout, cache.out)
             state = current()
             if state.trace is not None:
                 with record(state, backward.__name__, backward, ("dout",), (dout,), {}) as step:
@@ -112,7 +111,8 @@ def register(name, backend, forward, backward):
     Raises
     ------
     ValueError
-        for an unknown op, or for the backend "numpy": the reference is never replaced.
+        for an unknown op, another signature than the reference's, or the backend "numpy": the
+        reference is never replaced.
     """
     Registry.register(name, backend, forward, backward)
 
@@ -164,14 +164,44 @@ def _check_floats(op_name, label, value, dtype):
     return came
 
 
-def _check_dout(op_name, dout, cache):
-    """The upstream gradient must look like the output; a Python number serves for a scalar."""
-    if cache.shape == () and isinstance(dout, int | float):
-        return cache.dtype.type(dout)
-    shape, dtype = getattr(dout, "shape", None), getattr(dout, "dtype", None)
-    if shape != cache.shape or dtype != cache.dtype:
-        came = type(dout).__name__ if shape is None else f"{dtype} of shape {shape}"
+def _looks(out):
+    """What an output looks like, its arrays as (shape, dtype): `dout` must look the same."""
+    if isinstance(out, dict):
+        return {key: _looks(child) for key, child in out.items()}
+    if isinstance(out, list | tuple):
+        return [_looks(child) for child in out]
+    return (out.shape, out.dtype) if hasattr(out, "shape") else None
+
+
+def _check_dout(op_name, label, dout, looks, inner=False):
+    """The upstream gradient must look like the output; a Python number serves for a scalar.
+
+    Where there are several outputs, None stands for a gradient of zero.
+    """
+    if dout is None and inner:
+        return None
+    if isinstance(looks, list | dict):
+        keys = looks.keys() if isinstance(looks, dict) else range(len(looks))
+        fits = isinstance(dout, dict if isinstance(looks, dict) else list | tuple)
+        if not fits or len(dout) != len(looks) or (isinstance(looks, dict) and dout.keys() != keys):
+            raise ValueError(
+                f"{op_name}_backward: {label} must mirror the {len(looks)} outputs of {op_name}, "
+                f"None for those without a gradient; got {describe(dout)}"
+            )
+        children = {
+            key: _check_dout(op_name, f"{label}[{key!r}]", dout[key], looks[key], True)
+            for key in keys
+        }
+        return children if isinstance(looks, dict) else tuple(children.values())
+    if looks is None:
+        return dout
+    shape, dtype = looks
+    if shape == () and isinstance(dout, int | float):
+        return dtype.type(dout)
+    if getattr(dout, "shape", None) != shape or getattr(dout, "dtype", None) != dtype:
+        came = getattr(dout, "dtype", type(dout).__name__)
+        came = f"{came} of shape {dout.shape}" if hasattr(dout, "shape") else came
         raise ValueError(
-            f"{op_name}_backward: dout must be {cache.dtype} of shape {cache.shape}, got {came}"
+            f"{op_name}_backward: {label} must be {dtype} of shape {shape}, got {came}"
         )
     return dout

@@ -7,6 +7,7 @@ A ContextVar keeps two threads or two tests from changing each other's backend, 
 import contextlib
 import dataclasses
 import importlib
+import inspect
 from contextvars import ContextVar
 from importlib.metadata import entry_points
 from typing import Any, ClassVar
@@ -35,6 +36,9 @@ class Registry:
 
     @classmethod
     def define(cls, name, forward, backward):
+        owner, *_ = cls.ops.get(name, {}).get("numpy", (forward,))
+        if owner.__module__ != forward.__module__:  # the same module: a notebook's cell, run again
+            raise ValueError(f"{owner.__module__} has an op {name!r} already: choose another name")
         cls.ops.setdefault(name, {})["numpy"] = (forward, backward)
 
     @classmethod
@@ -43,6 +47,11 @@ class Registry:
             raise ValueError(f"{name}: the numpy pair is the specification and is not replaced")
         if name not in cls.ops:
             raise ValueError(f"there is no op named {name!r} to register a {backend} pair for")
+        expected, came = map(inspect.signature, (cls.ops[name]["numpy"][0], forward))
+        if _parameters(expected) != _parameters(came):
+            raise ValueError(
+                f"{name}: the signature must be the reference's {expected}, got {came}"
+            )
         cls.ops[name][backend] = (forward, backward)
         cls.loaded.add(backend)
 
@@ -64,6 +73,10 @@ class Registry:
             raise ValueError(f"unknown backend {backend!r}; this installation has: {known}")
         importlib.import_module(found[backend])
         cls.loaded.add(backend)
+
+
+def _parameters(signature):
+    return [(p.name, p.kind, p.default) for p in signature.parameters.values()]
 
 
 @contextlib.contextmanager

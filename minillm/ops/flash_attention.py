@@ -1,7 +1,8 @@
 """Attention block by block (Dao et al. 2022, arXiv:2205.14135, alg. 1 to 4).
 
 The softmax is normalised online (Milakov & Gimelshein 2018, arXiv:1805.02867, alg. 3); queries are
-the outer loop and the division comes last (Dao 2023, arXiv:2307.08691, alg. 1 and 2).
+the outer loop, here in backward too, and the division comes last (Dao 2023, arXiv:2307.08691,
+alg. 1; its alg. 2 has keys outside).
 Left out: dropout and the weights themselves; the same function has them in
 scaled_dot_product_attention.py.
 """

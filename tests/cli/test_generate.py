@@ -94,7 +94,7 @@ def test_backends_agree_and_both_run(minillm, trained):
         (["--top-k", 0], "top_k must be a whole number of at least 1, got 0"),
         (["--top-p", 1.5], "top_p must be above 0 and at most 1, got 1.5"),
         (["--min-p", -1], "min_p must be from 0 to 1, got -1.0"),
-        (["--repetition-penalty", 0], "repetition_penalty must be a number above 0"),
+        (["--repetition-penalty", 0], "repetition_penalty must be from 1e-6 to 1e6"),
         (["-n", -1], "max_new_tokens must be a whole number of at least 0, got -1"),
         (["--seed", -1], "seed must be at least 0, got -1"),
         (["--beams", 0], "beams must be a whole number of at least 1, got 0"),

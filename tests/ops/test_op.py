@@ -271,7 +271,10 @@ def test_an_unknown_backend_is_named_with_the_known_ones():
 
 
 def test_a_registered_pair_runs_where_its_backend_is_active(own_registry):
-    register("linear", "mine", lambda x, w, b=None: (x @ w + 1, "saved"), lambda dy, c: (dy, c))
+    def add_one(x, weight, bias=None):
+        return x @ weight + 1, "saved"
+
+    register("linear", "mine", add_one, lambda dy, c: (dy, c))
     x, weight = np.ones((2, 3)), np.ones((3, 4))
     with minillm.backend("numpy"):
         plain, plain_cache = linear(x, weight)
@@ -297,9 +300,42 @@ def test_every_pair_keeps_the_signature_of_the_readable_one():
             assert asked_of(forward) == asked_of(pairs["numpy"][0]), f"{name} on {backend}"
 
 
+def test_another_signature_than_the_references_is_refused(own_registry):
+    message = r"linear: the signature must be the reference's \(x, weight, bias=None\), got \(a\)"
+    with pytest.raises(ValueError, match=message):
+        register("linear", "mine", lambda a: (a, None), None)
+
+
+def test_an_op_of_another_module_is_not_replaced(own_registry):
+    def linear(x):
+        return x, None
+
+    made = minillm.op(linear)
+    with pytest.raises(ValueError, match=r"minillm\.ops\.linear has an op 'linear' already"):
+        made.defbackward(lambda dy, cache: dy)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "fast"])
+@pytest.mark.parametrize(
+    ("dout", "message"),
+    [
+        (1.0, "dout must mirror the 2 outputs of add_layer_norm, .* got 1.0"),
+        (None, "dout must mirror the 2 outputs of add_layer_norm, .* got None"),
+        ((np.ones((2, 3)),), r"dout must mirror the 2 outputs of add_layer_norm, .* \[\(2, 3\)\]"),
+        ((np.ones((2, 3), np.float32), None), r"dout\[0\] must be float64 of shape \(2, 3\)"),
+        ((None, np.ones((3, 2))), r"dout\[1\] must be float64 of shape \(2, 3\), got .*\(3, 2\)"),
+    ],
+)
+def test_the_gradients_of_several_outputs_mirror_them(backend, dout, message):
+    with minillm.backend(backend):
+        _, cache = ops.add_layer_norm(np.ones((2, 3)), np.ones((2, 3)), np.ones(3), np.ones(3))
+        with pytest.raises(ValueError, match=message):
+            ops.add_layer_norm.backward(dout, cache)
+
+
 def test_defining_an_op_again_keeps_the_registered_pairs(own_registry):
     make_twice()
-    register("twice", "mine", lambda params, factor=2: ("mine", None), None)
+    register("twice", "mine", lambda params, *, factor=2: ("mine", None), None)
     twice = make_twice()
     with minillm.backend("mine"):
         assert twice({"a": [np.ones(1)]})[0] == "mine"
@@ -314,7 +350,8 @@ def test_a_backend_is_left_when_its_block_fails():
 
 def test_a_backend_is_imported_when_first_asked_for(own_registry, monkeypatch, tmp_path):
     (tmp_path / "lazy_pairs.py").write_text(
-        "from minillm import register\nregister('softmax', 'lazy', lambda x: ('lazy', 0), None)\n"
+        "from minillm import register\n"
+        "register('softmax', 'lazy', lambda x, *, axis=-1: ('lazy', 0), None)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(Registry.modules, "lazy", "lazy_pairs")
