@@ -2,7 +2,8 @@
 
 import click
 
-from minillm.cli.options import Command, backend_option, using_backend
+from minillm.cli.lasting import lasting_output
+from minillm.cli.options import Command, backend_option, check_out, using_backend
 
 __all__ = ["demo"]
 
@@ -25,7 +26,8 @@ def demo(short, out, seed, backend):
     They are: guessing, counting characters, counting n-grams (Kneser-Ney), an RNN, an LSTM and a
     GPT.
     """
-    with using_backend(backend):
+    check_out(out)
+    with using_backend(backend), lasting_output():
         from minillm.demo import run_demo
 
         run_demo(out, short=short, seed=seed)

@@ -15,6 +15,7 @@ __all__ = [
     "OneOf",
     "Shares",
     "backend_option",
+    "check_out",
     "one_line",
     "suggest",
     "using_backend",
@@ -124,6 +125,12 @@ def backend_option(command):
         metavar="NAME",
         help="Who computes the ops: fast (the default) or numpy, the readable reference.",
     )(command)
+
+
+def check_out(out):
+    """Refuse an empty --out: an unset variable of the shell would mean the current folder."""
+    if not out:
+        raise UserError("--out must name a folder, got an empty text")
 
 
 @contextlib.contextmanager

@@ -2,7 +2,8 @@
 
 import click
 
-from minillm.cli.options import Command, OneOf, Shares, backend_option, using_backend
+from minillm.cli.lasting import lasting_output
+from minillm.cli.options import Command, OneOf, Shares, backend_option, check_out, using_backend
 from minillm.cli.settings import COUNTED, MODELS, SETTINGS, options
 from minillm.errors import UserError
 
@@ -57,7 +58,8 @@ def train(model, out, resume, backend, **given):
     best validation in best, what was measured in metrics.jsonl and its picture in curve.png.
     """
     given = {name: value for name, value in given.items() if value not in (None, ())}
-    with using_backend(backend):
+    check_out(out)
+    with using_backend(backend), lasting_output():
         from minillm.cli import fitting
 
         if resume:

@@ -33,9 +33,11 @@ from minillm.tree import flatten, leaves, unflatten
 
 __all__ = [
     "find_last",
+    "forget_start",
     "holds_a_run",
     "link",
     "load_arrays",
+    "never_saved_a_step",
     "read_state",
     "save_checkpoint",
     "tidy",
@@ -43,6 +45,7 @@ __all__ = [
 
 FORMAT = "minillm-run-1"
 LINKS = ("last", "best")
+START = "step-000000"
 
 
 def save_checkpoint(out, state, *, model, optimizer_state, recurrent_state, best):
@@ -128,6 +131,21 @@ def holds_a_run(out):
     return any(os.path.lexists(out / n) for n in (*LINKS, "metrics.jsonl")) or bool(
         _step_folders(out)
     )
+
+
+def never_saved_a_step(out):
+    """Whether all that a run has left here is its start: nothing learnt is lost with it."""
+    start = Path(out) / START
+    return _step_folders(Path(out)) == [start] and (start / "state.json").exists()
+
+
+def forget_start(out):
+    """Remove the start of a run that never saved a step, for another one to begin here."""
+    out = Path(out)
+    if never_saved_a_step(out):
+        for name in LINKS:
+            (out / name).unlink(missing_ok=True)
+        tidy(out)
 
 
 def tidy(out):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from minillm.optim import clip_scale, global_norm
 from minillm.training import checkpoint
 from minillm.training.batches import TrainingBatches, fingerprint, validation_batches
 from minillm.training.divergence import check_loss, check_step
+from minillm.training.lock import FolderLock
 from minillm.training.log import MetricsLog
 from minillm.training.parallel import WorkerPool, available_cores
 from minillm.training.progress import Progress
@@ -78,10 +80,15 @@ class Trainer:
     def __init__(self, model, data, config, out, *, resume=False, progress=True):
         self.model, self.out, self.show_progress = model, Path(out), progress
         self.module = model.module
+        with FolderLock(self.out) if resume and self.out.is_dir() else nullcontext():
+            self._prepare(data, config, resume)
+
+    def _prepare(self, data, config, resume):
         folder, saved = self._find_run(resume)
         if saved is not None:
             config = config.continued_from(saved["config"])
         self.config = dataclasses.replace(config, threads=config.threads or available_cores())
+        model = self.model
         model.params = map_leaves(_own, model.params)
         self.optimizer = self.config.make_optimizer()
         self.optimizer_state = self.optimizer.init(model.params)
@@ -89,6 +96,7 @@ class Trainer:
         self._read_data(*data)
         self.log = MetricsLog(self.out / "metrics.jsonl")
         self.counters, self.recurrent, self.stopped = Counters(), None, None
+        self.resumed_from = folder
         if saved is not None:
             self._restore(folder, saved)
 
@@ -107,6 +115,12 @@ class Trainer:
             naming the step and the first bad gradient; the last checkpoint stays as it is.
         """
         self.on_eval = on_eval
+        with FolderLock(self.out):
+            if self.resumed_from not in (None, checkpoint.find_last(self.out)):
+                raise UserError(f"{self.out} has gone on in the meantime: resume it again")
+            return self._run()
+
+    def _run(self):
         self.began = time.perf_counter() - self.counters.seconds
         with WorkerPool(self.config.threads) as self.pool, listening() as self.request:
             self.progress = Progress(self.config.steps, self.counters.step, self.show_progress)
@@ -125,7 +139,8 @@ class Trainer:
 
     def _start(self):
         """A checkpoint before the first step, so that there always is one, and an evaluation."""
-        if checkpoint.find_last(self.out) is None:
+        if self.resumed_from is None:
+            checkpoint.forget_start(self.out)
             self._save(best=bool(self.validation))
         self.log.cut_back(0)
         if self.validation:
@@ -246,7 +261,7 @@ class Trainer:
     def _find_run(self, resume):
         """(folder, saved state) of the run to resume; (None, None) for a new one."""
         if not resume:
-            if checkpoint.holds_a_run(self.out):
+            if checkpoint.holds_a_run(self.out) and not checkpoint.never_saved_a_step(self.out):
                 raise UserError(
                     f"{self.out} holds a run already: continue it with --resume, "
                     "or choose another folder"

@@ -176,3 +176,31 @@ def test_chinese_works_as_well(minillm, tokenizer):
     done = minillm("generate", "run", "--prompt", "一把", "-n", 12, "--stream")
     assert done.code == 0
     assert done.out.startswith("一把")
+
+
+def test_a_run_goes_on_when_nobody_reads_its_output(book, tmp_path):
+    args = ["train", "lstm", "--data", str(book), "--out", "run", *map(str, TINY_LSTM)]
+    command = [sys.executable, "-c", "from minillm.cli import main; main()", *args]
+    more = ["--steps", "40", "--eval-every", "5", "--eval-batches", "1", "--threads", "1"]
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    reader, writer = os.pipe()
+    os.close(reader)  # as `| head` leaves it
+    with os.fdopen(writer) as stdout:
+        done = subprocess.run(
+            command + more,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": path},
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            timeout=60,
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (
+        tmp_path / "run" / "last" / "weights.safetensors"
+    ).resolve().parent.name == "step-000040"
+    assert (tmp_path / "run" / "curve.png").exists()
+
+
+@pytest.mark.parametrize("command", [("train", "gpt"), ("demo",)])
+def test_an_empty_out_is_not_the_current_folder(mistake, command):
+    assert "--out must name a folder" in mistake(*command, "--out", "")

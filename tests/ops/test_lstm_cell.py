@@ -101,9 +101,7 @@ def test_wrong_shapes_and_keys_are_named():
     with pytest.raises(ValueError, match="state must be a dict with the keys h, c, got NoneType"):
         lstm_cell(x, None, params)
     _, cache = lstm_cell(x, state, params)
-    with pytest.raises(
-        ValueError, match=r"dout\['h'\] must be float64 of shape \(2, 4\), got .*\(4, 2\)"
-    ):
+    with pytest.raises(ValueError, match=r"\['h'\] must be .* \(2, 4\), got .*\(4, 2\)"):
         lstm_cell.backward({"h": np.ones((4, 2)), "c": None}, cache)
-    with pytest.raises(ValueError, match="dc must be float64, got float32"):
+    with pytest.raises(ValueError, match=r"\['c'\] must be float64 .*, got float32"):
         lstm_cell.backward({"h": None, "c": np.ones((2, 4), np.float32)}, cache)

@@ -10,6 +10,7 @@ import pytest
 from minillm.errors import UserError
 from minillm.models.language_model import LanguageModel
 from minillm.training import TrainConfig, TrainingDiverged
+from minillm.training.lock import FolderLock
 from minillm.tree import flatten
 from tests.training.runs import DATA, metrics, model, text, trainer, weights
 
@@ -149,6 +150,28 @@ def test_a_run_is_never_overwritten(tmp_path):
         os.unlink(tmp_path / name)
     with pytest.raises(UserError, match="holds a run already"):
         trainer(tmp_path)
+
+
+def test_a_run_that_never_saved_a_step_gives_way_to_another(tmp_path):
+    run = trainer(tmp_path, lr=1e30, warmup=0, clip=0.0, optimizer="sgd")
+    with pytest.raises(TrainingDiverged):
+        run.run()
+    assert trainer(tmp_path).run().step == 12
+    assert trainer(tmp_path, resume=True, steps=13).run().step == 13
+
+
+def test_two_processes_never_share_a_folder(tmp_path):
+    trainer(tmp_path).run()
+    held = FolderLock(tmp_path)  # as another process would: flock tells open files apart
+    with pytest.raises(UserError, match="is in use: another process is training there"):
+        trainer(tmp_path, resume=True)
+    held.release()
+    first = trainer(tmp_path / "new")
+    held = FolderLock(tmp_path / "new")
+    with pytest.raises(UserError, match="is in use"):
+        first.run()
+    held.release()
+    assert first.run().step == 12
 
 
 def test_divergence_names_step_and_gradient_and_keeps_the_checkpoint(tmp_path):
