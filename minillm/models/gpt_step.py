@@ -3,8 +3,11 @@
 What a token attends to never changes once it is there, so a step computes only the new rows and
 reads the old keys and values from `past` (Shazeer 2019, arXiv:1911.02150, section 2.3). This is
 the forward of gpt.py on a few rows, and no op: nothing is saved for a backward, and `past` is
-written to. A step on one row is so short that the calls themselves cost as much as the arithmetic:
-therefore plain NumPy, in place, and few calls.
+written to.
+
+A step on one row is so short that calling NumPy takes as long as the arithmetic: therefore few
+calls, in place, and for that row functions of its own (`_norm_row`, `_attend_row`) without the
+axes of batch and time.
 
 Left out: going on beyond block_size, see LanguageModel.step.
 """
@@ -14,6 +17,12 @@ import math
 import numpy as np
 
 from minillm.ops.gelu import SQRT_2_OVER_PI
+
+# GELU's numbers as arrays: NumPy converts a Python number anew at every call
+GELU = {
+    np.dtype(dtype): [np.array(x, dtype) for x in (0.044715 * SQRT_2_OVER_PI, SQRT_2_OVER_PI, 0.5)]
+    for dtype in (np.float32, np.float64)
+}
 
 
 def start(params, config, batch, dtype=None):
@@ -30,9 +39,10 @@ def start(params, config, batch, dtype=None):
     past : dict
         "length": int, how many ids have been read; "heads" (L, B, 2 G, block_size, D): each
         layer's G heads of keys, then its G heads of values, of which the first `length` rows are
-        there; "turn": cos and sin of each position's angles, (block_size, D/2), None unless rotary
+        there; "views": see _views; "turn": cos and sin of each position's angles,
+        (block_size, D/2), None unless rotary; "mean" (C,): x.dot(mean) is the mean of x
     """
-    D, T = config.head_size, config.block_size
+    C, D, T = config.n_embd, config.head_size, config.block_size
     dtype = params["wte"].dtype if dtype is None else np.dtype(dtype)
     heads = np.zeros((config.n_layer, batch, 2 * config.kv_heads, T, D), dtype)
     turn = None
@@ -40,7 +50,8 @@ def start(params, config, batch, dtype=None):
         speed = config.rotary_base ** (-np.arange(D // 2) / (D // 2))  # (D/2,)
         angle = np.arange(T)[:, None] * speed  # (T, D/2)
         turn = np.cos(angle).astype(dtype), np.sin(angle).astype(dtype)
-    return {"length": 0, "heads": heads, "turn": turn}
+    mean = np.full(C, 1 / C, params["wte"].dtype)
+    return {"length": 0, "heads": heads, "views": _views(heads), "turn": turn, "mean": mean}
 
 
 def step(params, past, *, ids, config):
@@ -68,22 +79,26 @@ def step(params, past, *, ids, config):
     end = begin + n
     if end > config.block_size:
         raise ValueError(f"{begin} ids read and {n} more do not fit block_size {config.block_size}")
-    # rows of all texts one below the other, N = B n; a single row is (C,), for which the calls of
-    # NumPy take half as long
-    x = params["wte"][ids]  # (B, n, C)
-    if "wpe" in params:
-        x += params["wpe"][begin:end]
-    x = x.reshape(-1, x.shape[2]) if batch * n > 1 else x.ravel()  # (N, C) or (C,)
-    norm = _norm_rows if batch * n > 1 else _norm_row
-    sizes, eps = (config.n_head, config.kv_heads, config.head_size), config.eps
-    for block, heads in zip(params["blocks"], past["heads"], strict=True):
-        normed = norm(x, block["norm1"], eps)
-        x += _attend(normed, block["attention"], heads, begin, end, past["turn"], sizes)
-        x += _think(norm(x, block["norm2"], eps), block["mlp"])
+    if batch * n == 1:
+        norm, attend, layers = _norm_row, _attend_row, past["views"]
+        ids, rows = ids[0, 0], begin
+    else:
+        norm, attend, layers = _norm_rows, _attend_rows, past["heads"]
+        rows = slice(begin, end)
+    x = params["wte"][ids]  # (B, n, C), or of a single row (C,)
+    x = x + params["wpe"][rows] if "wpe" in params else x.copy()
+    if x.ndim == 3:
+        x = x.reshape(batch * n, -1)  # (N, C), the texts one below the other
+    sizes = config.n_head, config.kv_heads, config.head_size
+    turn, mean, eps = past["turn"], past["mean"], config.eps
+    for block, heads in zip(params["blocks"], layers, strict=True):
+        normed = norm(x, block["norm1"], mean, eps)
+        x += attend(normed, block["attention"], heads, begin, end, turn, sizes)
+        x += _think(norm(x, block["norm2"], mean, eps), block["mlp"])
     past["length"] = end
-    if batch * n > 1:
+    if x.ndim == 2:
         x = x.reshape(batch, n, -1)[:, -1]  # (B, C), each text's last row
-    hidden = norm(x, params["norm"], config.eps)  # (B, C) or (C,)
+    hidden = norm(x, params["norm"], mean, eps)  # (B, C) or (C,)
     return hidden.dot(params.get("head", params["wte"]).T).reshape(batch, -1)
 
 
@@ -92,50 +107,74 @@ def reorder(past, index):
     length, old = past["length"], past["heads"]
     heads = np.zeros((len(old), len(index), *old.shape[2:]), old.dtype)
     heads[..., :length, :] = old[:, index, :, :length]
-    return past | {"heads": heads}
+    return past | {"heads": heads, "views": _views(heads)}
 
 
-def _attend(x, params, heads, begin, end, turn, sizes):
-    """Attention of the rows begin to end to all before them; `heads` (B, 2 G, T, D) is filled."""
+def _views(heads):
+    """Of the first text, each layer's heads (2 G, T, D), keys (G, D, T) and values (G, T, D)."""
+    G = heads.shape[2] // 2
+    return [(first, first[:G].swapaxes(1, 2), first[G:]) for first in heads[:, 0]]
+
+
+def _attend_row(x, params, views, begin, end, turn, sizes):
+    """Attention of a single row (C,) to all before it and itself; fills its place in `views`."""
+    H, G, D = sizes
+    heads, keys, values = views
+    new = _linear(x, params["qkv"]).reshape(H + 2 * G, 1, D)
+    if turn is not None:
+        _turn(new[: H + G], turn[0][begin], turn[1][begin])
+    heads[:, begin:end] = new[H:]
+    q = new[:H].reshape(G, -1, D)  # (G, H/G, D): a group's queries share its keys
+    q *= D**-0.5
+    weights = q @ keys[:, :, :end]  # (G, H/G, end)
+    weights -= np.maximum.reduce(weights, 2, keepdims=True)
+    np.exp(weights, weights)
+    mixed = weights @ values[:, :end]  # (G, H/G, D)
+    mixed /= np.add.reduce(weights, 2, keepdims=True)
+    return _linear(mixed.reshape(H * D), params["out"])
+
+
+def _attend_rows(x, params, heads, begin, end, turn, sizes):
+    """The same of the rows begin to end of every text, x (B n, C), into `heads` (B, 2 G, T, D)."""
     H, G, D = sizes
     batch, n = len(heads), end - begin
     new = _linear(x, params["qkv"]).reshape(batch, n, H + 2 * G, D).swapaxes(1, 2)
     if turn is not None:
         _turn(new[:, : H + G], turn[0][begin:end], turn[1][begin:end])
     heads[:, :, begin:end] = new[:, H:]
-    q = new[:, :H].reshape(batch, G, -1, D)  # (B, G, H/G n, D): a group's queries share its keys
-    q *= 1 / math.sqrt(D)
+    q = new[:, :H].reshape(batch, G, -1, D)  # (B, G, H/G n, D)
+    q *= D**-0.5
     weights = q @ heads[:, :G, :end].swapaxes(2, 3)  # (B, G, H/G n, end)
     if n > 1:
         future = np.arange(end) > np.arange(begin, end)[:, None]  # (n, end)
         weights.reshape(batch, H, n, end)[:, :, future] = -np.inf
-    weights -= np.maximum.reduce(weights, -1, keepdims=True)
+    weights -= np.maximum.reduce(weights, 3, keepdims=True)
     np.exp(weights, weights)
     mixed = weights @ heads[:, G:, :end]  # (B, G, H/G n, D)
-    mixed /= np.add.reduce(weights, -1, keepdims=True)
-    if n > 1:
-        mixed = mixed.reshape(batch, H, n, D).swapaxes(1, 2)  # (B, n, H, D)
-    return _linear(mixed.reshape(*x.shape[:-1], H * D), params["out"])
+    mixed /= np.add.reduce(weights, 3, keepdims=True)
+    joined = mixed.reshape(batch, H, n, D).swapaxes(1, 2).reshape(batch * n, H * D)
+    return _linear(joined, params["out"])
 
 
 def _think(x, params):
     """The feed-forward layer, GELU's (its tanh form) or SwiGLU's."""
     wide = _linear(x, params["up"])  # (B n, F)
+    cube, linear, half = GELU[wide.dtype]
     if "gate" in params:
         gate = _linear(x, params["gate"])  # (B n, F)
         # silu(g) = g sigmoid(g) = g (1 + tanh(g / 2)) / 2; tanh cannot overflow
-        bent = np.tanh(0.5 * gate)
+        bent = np.tanh(half * gate)
         wide *= gate
     else:
         bent = wide * wide
-        bent *= 0.044715 * SQRT_2_OVER_PI
-        bent += SQRT_2_OVER_PI
+        bent *= cube
+        bent += linear
         bent *= wide
         np.tanh(bent, bent)
     # both are wide (1 + tanh) / 2
     bent *= wide
     bent += wide
-    bent *= 0.5
+    bent *= half
     return _linear(bent, params["down"])
 
 
@@ -147,22 +186,21 @@ def _linear(x, params):
     return y
 
 
-def _norm_rows(x, params, eps):
-    """Layer norm where there is a bias, else RMSNorm, of each row of x (N, C)."""
-    width, bias = x.shape[-1], params.get("bias")
-    y = x if bias is None else x - np.add.reduce(x, -1, keepdims=True) / width
-    y = y / np.sqrt(np.vecdot(y, y) / width + eps)[:, None]
-    y *= params["gain"]
+def _norm_row(x, params, mean, eps):
+    """Layer norm where there is a bias, else RMSNorm, of a single row (C,)."""
+    bias = params.get("bias")
+    y = x - x.dot(mean) if bias is not None else x.copy()
+    y *= params["gain"] * (1 / math.sqrt(y.dot(y) / len(y) + eps))
     if bias is not None:
         y += bias
     return y
 
 
-def _norm_row(x, params, eps):
-    """The same of a single row (C,), with Python's numbers for NumPy's arrays of one."""
-    width, bias = len(x), params.get("bias")
-    y = x if bias is None else x - np.add.reduce(x) / width
-    y = y * (1 / math.sqrt(y.dot(y) / width + eps))
+def _norm_rows(x, params, mean, eps):
+    """The same of each row of x (N, C)."""
+    bias = params.get("bias")
+    y = x - x.dot(mean)[:, None] if bias is not None else x.copy()
+    y /= np.sqrt(np.vecdot(y, y) / len(mean) + eps)[:, None]
     y *= params["gain"]
     if bias is not None:
         y += bias

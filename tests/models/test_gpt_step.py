@@ -75,12 +75,12 @@ def test_nothing_but_the_past_is_written_to(config, batch):
 
 
 @BOTH
-def test_beams_go_on_from_the_texts_that_they_follow(config):
+@pytest.mark.parametrize("index", [[1, 1, 0], [1]])
+def test_beams_go_on_from_the_texts_that_they_follow(config, index):
     params, ids = random_params(config, 4), random_ids(config, 4, 2, 5)
     past = model.start(params, config, 2)
     model.step(params, past, ids=ids[:, :4], config=config)
-    index = np.array([1, 1, 0])
-    beams, after = model.reorder(past, index), np.array([[0], [3], [2]])
+    beams, after = model.reorder(past, np.array(index)), np.array([[0], [3], [2]])[: len(index)]
     logits = model.step(params, beams, ids=after, config=config)
     texts = np.concatenate([ids[index, :4], after], axis=1)
     expected, _ = model.forward(params, ids=texts, config=config)
