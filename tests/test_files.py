@@ -1,3 +1,4 @@
+import contextlib
 import os
 import resource
 import shutil
@@ -20,13 +21,18 @@ from minillm.files import (
 )
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_disk():
-    """Writing beyond 4096 bytes fails in the middle of the write, as on a full disk."""
+    """Writing beyond 4096 bytes fails in the middle of the write, as on a full disk.
+
+    No fixture: the limit is the process's, and would hold for pytest's own report in a file too.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture
@@ -56,9 +62,9 @@ def test_writes_and_replaces(tmp_path):
     assert names(tmp_path) == ["a"]
 
 
-def test_full_disk_keeps_the_old_file(tmp_path, small_disk):
+def test_full_disk_keeps_the_old_file(tmp_path):
     write_bytes(tmp_path / "a", b"old")
-    with pytest.raises(UserError, match=r"cannot write .*/a: File too large"):
+    with small_disk(), pytest.raises(UserError, match=r"cannot write .*/a: File too large"):
         write_bytes(tmp_path / "a", bytes(100_000))
     assert (tmp_path / "a").read_bytes() == b"old"
     assert names(tmp_path) == ["a"]
@@ -97,12 +103,13 @@ def test_safetensors_bytes_depend_on_the_values_alone(tmp_path):
         assert np.array_equal(loaded[name], value)
 
 
-def test_new_folder_appears_whole_or_not_at_all(tmp_path, small_disk):
+def test_new_folder_appears_whole_or_not_at_all(tmp_path):
     with new_folder(tmp_path / "good") as folder:
         write_text(folder / "a", "1")
         assert not (tmp_path / "good").exists()
     assert names(tmp_path / "good") == ["a"]
     with (
+        small_disk(),
         pytest.raises(UserError, match=r"a: File too large"),
         new_folder(tmp_path / "bad") as folder,
     ):
