@@ -148,10 +148,15 @@ def test_wrong_ids_are_named_and_leave_the_past_as_it_was(ids, message):
 
 
 def test_the_past_has_the_dtype_asked_for():
-    params = random_params(TINY, 8)
     config = dataclasses.replace(TINY, **LLAMA)
+    params = random_params(config, 8)
     for dtype in (None, np.float32):
         past = model.start(params, config, 2, dtype)
         for name, leaf in leaves({"heads": past["heads"], "turn": past["turn"]}):
             assert leaf.dtype == (dtype or np.float64), name
         assert past["heads"].shape == (2, 2, 2, 4, 2)  # (L, B, 2 G, T, D)
+        assert past["mean"].dtype == np.float64  # of the rows, which are the parameters' own
+        ids = random_ids(config, 8, 2, 4)
+        logits = model.step(params, past, ids=ids, config=config)
+        expected, _ = model.forward(params, ids=ids, config=config)
+        assert_close(logits, expected[:, -1], TOL[dtype or np.float64], "logits")
