@@ -122,7 +122,7 @@ def recurrent_hidden(params, *, ids, config, state=None, rng=None):
 @recurrent_hidden.defbackward
 def recurrent_hidden_backward(dout, cache):
     cache_layers, cache_dropout, table, shape = cache
-    dhidden, dstate = given("dhidden", dout[0], table, shape), dout[1]
+    dhidden, dstate = given(dout[0], table, shape), dout[1]
     # forward: hidden = dropout(y)
     dy = dropout.backward(dhidden, cache_dropout)
     # forward: y, state' = layers(dropout(embedding[ids]), state); the state is no parameter
@@ -155,7 +155,7 @@ def recurrent(params, *, ids, config, state=None, rng=None):
 @recurrent.defbackward
 def recurrent_backward(dout, cache):
     params, shape, cache_hidden, cache_head = cache
-    dlogits, dstate = given("dlogits", dout[0], _head(params), shape), dout[1]
+    dlogits, dstate = given(dout[0], _head(params), shape), dout[1]
     # forward: logits = hidden @ head.T + bias
     dhidden, dhead_t, dbias = linear.backward(dlogits, cache_head)
     grads = recurrent_hidden.backward((dhidden, dstate), cache_hidden)

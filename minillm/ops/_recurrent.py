@@ -93,21 +93,9 @@ def check_state(state, name="state", *, optional=True):
     return {"h": state["h"], "c": state["c"]}
 
 
-def given(name, gradient, like, shape=None):
-    """An upstream gradient, zeros where None stands for them; of `like`'s dtype and shape.
-
-    Raises
-    ------
-    ValueError
-        for another dtype or shape (`shape`, where it is not `like`'s).
-    """
-    shape = like.shape if shape is None else shape
-    if gradient is None:
-        return np.zeros_like(like, shape=shape)
-    check_shape(name, gradient, shape)
-    if gradient.dtype != like.dtype:
-        raise ValueError(f"{name} must be {like.dtype}, got {gradient.dtype}")
-    return gradient
+def given(gradient, like, shape=None):
+    """An upstream gradient; None stands for zeros, of `like`'s dtype and shape (or of `shape`)."""
+    return np.zeros_like(like, shape=shape) if gradient is None else gradient
 
 
 def add_into(total, part):

@@ -58,7 +58,7 @@ def gru(x, state, params, *, dropout=0.0, rng=None):
 @gru.defbackward
 def gru_backward(dout, cache):
     caches, y, end, params, state_given = cache
-    dx, dend = given("dy", dout[0], y), given("dstate", dout[1], end)
+    dx, dend = given(dout[0], y), given(dout[1], end)
     dstate = np.empty_like(end)
     dparams: list[dict] = []
     for layer in reversed(range(len(params))):

@@ -64,8 +64,8 @@ def lstm(x, state, params, *, dropout=0.0, rng=None):
 @lstm.defbackward
 def lstm_backward(dout, cache):
     caches, y, end, params, state_given = cache
-    dx, dend = given("dy", dout[0], y), check_state(dout[1], "dstate")
-    dend = {key: given(f"d{key}", dend[key], end[key]) for key in end}
+    dx, dend = given(dout[0], y), check_state(dout[1], "dstate")
+    dend = {key: given(dend[key], end[key]) for key in end}
     dstate = {key: np.empty_like(array) for key, array in end.items()}
     dparams: list[dict] = []
     for layer in reversed(range(len(params))):

@@ -50,7 +50,7 @@ def lstm_cell(x, state, params):
 def lstm_cell_backward(dstate, cache):
     x, h, c, i, f, g, o, tanh_c, params = cache
     dh_new, dc_new = check_state(dstate, "dstate").values()
-    dh_new, dc_new = given("dh", dh_new, h), given("dc", dc_new, c)  # (B, K) each
+    dh_new, dc_new = given(dh_new, h), given(dc_new, c)  # (B, K) each
     # forward: h_new = o * tanh(c_new); c_new is an output too, so its gradient has two parts
     do = dh_new * tanh_c
     dc_new = dc_new + dh_new * o * (1 - tanh_c**2)

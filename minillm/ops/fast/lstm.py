@@ -56,8 +56,8 @@ def _layer(x, h, c, weights):
 
 def lstm_backward(dout, cache):
     cache, shape, end, state_given = cache
-    dy, dend = given("dy", dout[0], end, shape), check_state(dout[1], "dstate")
-    dends = tuple(given(f"d{key}", dend[key], end) for key in ("h", "c"))
+    dy, dend = given(dout[0], end, shape), check_state(dout[1], "dstate")
+    dends = tuple(given(dend[key], end) for key in ("h", "c"))
     dx, (dh, dc), dparams = backward_layers(_layer_backward, dy, dends, cache)
     return dx, {"h": dh, "c": dc} if state_given else None, dparams
 

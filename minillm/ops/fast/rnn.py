@@ -37,7 +37,7 @@ def _layer(x, h, weights):
 
 def rnn_backward(dout, cache):
     cache, shape, end, state_given = cache
-    dy, dend = given("dy", dout[0], end, shape), given("dstate", dout[1], end)
+    dy, dend = given(dout[0], end, shape), given(dout[1], end)
     dx, (dstart,), dparams = backward_layers(_layer_backward, dy, (dend,), cache)
     return dx, dstart if state_given else None, dparams
 
