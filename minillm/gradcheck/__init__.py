@@ -1,0 +1,1 @@
+"""A gradient checker for anybody's layers."""
