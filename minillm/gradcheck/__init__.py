@@ -1,1 +1,26 @@
-"""A gradient checker for anybody's layers."""
+"""A gradient checker for anybody's layers: NumPy, CuPy or torch, with or without minillm's ops.
+
+    report = check_vjp(forward, backward, args)   # forward -> (out, cache); backward(dout, cache)
+    report.verdict                                # "pass", "fail" or "inconclusive"
+    print(report)                                 # where it is wrong, and what it may be
+
+Forward is compared with backward alone: a forward that computes something else than it should, and
+its true derivative, agree with one another. Check it against another implementation.
+"""
+
+from minillm.gradcheck.check import check_function, check_layer, check_op, check_vjp
+from minillm.gradcheck.drawing import draw
+from minillm.gradcheck.report import Diagnosis, Finding, GradientError, LeafResult, Report
+
+__all__ = [
+    "Diagnosis",
+    "Finding",
+    "GradientError",
+    "LeafResult",
+    "Report",
+    "check_function",
+    "check_layer",
+    "check_op",
+    "check_vjp",
+    "draw",
+]

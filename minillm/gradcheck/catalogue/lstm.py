@@ -1,0 +1,69 @@
+"""Wrong backwards of layers of long short-term memory over time."""
+
+import numpy as np
+
+from minillm.gradcheck.catalogue._entry import wrong
+from minillm.gradcheck.catalogue._recurrent import layers_case, through_time
+
+
+def case(rng, ops):
+    return layers_case(rng, "lstm")
+
+
+def without(name):
+    """A `hand_on` that gives the step before it nothing of h or c."""
+    return lambda dstate, t: dstate if t == 0 else dstate | {name: np.zeros_like(dstate[name])}
+
+
+@wrong("overwritten", "From step to step only h's gradient is handed on, the memory's is lost.")
+def memory_not_handed_on(dout, saved, ops):
+    return through_time(ops.lstm_cell.backward, dout, saved, ops, hand_on=without("c"))
+
+
+@wrong(
+    "overwritten",
+    "h's gradient is set to zero after each step, only c's is kept (a review of a GPU kernel).",
+)
+def hidden_state_not_handed_on(dout, saved, ops):
+    return through_time(ops.lstm_cell.backward, dout, saved, ops, hand_on=without("h"))
+
+
+@wrong("upstream_ignored", "The last memory is an output as well as the last h; it is forgotten.")
+def last_memory_ignored(dout, saved, ops):
+    return ops.right((dout[0], {"h": dout[1]["h"], "c": None}), saved)
+
+
+@wrong("upstream_ignored", "Written for a classifier: only the last step's output has a gradient.")
+def last_output_only(dout, saved, ops):
+    dy = np.zeros_like(dout[0])
+    dy[:, -1] = dout[0][:, -1]
+    return ops.right((dy, dout[1]), saved)
+
+
+@wrong("other_parameter", "A pair (h, c) is unpacked as (c, h): the first states' are exchanged.")
+def hidden_and_memory_exchanged(dout, saved, ops):
+    dx, dstate, dparams = ops.right(dout, saved)
+    dstate = None if dstate is None else {"h": dstate["c"], "c": dstate["h"]}
+    return dx, dstate, dparams
+
+
+@wrong("overwritten", "The weights add up over the steps, but the bias is assigned: += forgotten.")
+def bias_of_one_step(dout, saved, ops):
+    def collect(total, part):
+        return {key: part[key] if key == "bias" else total[key] + part[key] for key in total}
+
+    return through_time(ops.lstm_cell.backward, dout, saved, ops, collect=collect)
+
+
+@wrong("part_wrong", "range(T - 1, 0, -1) stops early: the first step is never reached.")
+def first_step_left_out(dout, saved, ops):
+    """Its x and its share of the weights get nothing; the state gets what reached the step."""
+
+    def step(dstate, cache):
+        dx, dbefore, dparams = ops.lstm_cell.backward(dstate, cache)
+        if id(cache) not in first:
+            return dx, dbefore, dparams
+        return np.zeros_like(dx), dstate, {key: np.zeros_like(g) for key, g in dparams.items()}
+
+    first = {id(steps[0]) for _, steps in saved[0]}
+    return through_time(step, dout, saved, ops)

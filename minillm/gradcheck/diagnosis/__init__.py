@@ -1,0 +1,7 @@
+"""Mistakes that would explain a wrong gradient."""
+
+__all__ = ["diagnose"]
+
+
+def diagnose(evidence):
+    return []

@@ -1,0 +1,132 @@
+"""Both Jacobians of one leaf side by side, and the words in which a rule speaks of them.
+
+Rows are output elements, columns the leaf's elements: row i of the analytic Jacobian is what the
+backward returns for a cotangent that is one at output element i and zero elsewhere. Where the
+outputs are too many for that, a row is the gradient for a random cotangent instead; `whole` tells.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Block", "Guess", "View", "axis_words", "indices_words"]
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One rule's answer about one leaf.
+
+    says completes a sentence that starts with the gradient's name; key tells which guesses of
+    several leaves are the same mistake (None: only the cause and the ratio are compared).
+    """
+
+    cause: str
+    likelihood: float
+    says: str
+    ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """The rows that belong to one output."""
+
+    name: str
+    rows: slice
+    shape: tuple[int, ...]
+
+
+class View:
+    """The analytic Jacobian `a` and the numeric one `n`, both (rows, leaf size); n may hold NaN.
+
+    tol is the absolute disagreement that the numeric values' precision explains, per column.
+    """
+
+    def __init__(self, evidence, index):
+        leaf = evidence.leaves[index]
+        self.evidence, self.index = evidence, index
+        self.name, self.value = leaf.name, np.asarray(leaf.value)
+        self.shape, self.size = self.value.shape, self.value.size
+        self.known = np.asarray(evidence.known(index))
+        analytic = evidence.rows(index)
+        self.whole = analytic is not None
+        if self.whole:
+            self.a = np.asarray(analytic, dtype=float)
+            self.n = np.full_like(self.a, np.nan)
+            self.n[:, self.known] = evidence.columns(index)
+            self.blocks = list(_blocks(evidence.outputs))
+        else:
+            pairs = [
+                (np.ravel(evidence.analytic(index, c)), np.ravel(evidence.numeric(index, c)))
+                for c in evidence.cotangents
+            ]
+            self.a, self.n = (np.array(side, dtype=float) for side in zip(*pairs, strict=True))
+            self.blocks = []
+        self.usable = self.known.size > 0 and bool(np.isfinite(self.a).all())
+        self.relative = min(max(300 * evidence.precision, 1e-6), 0.05)
+        self.tol = self.relative * scale_of(self.a, self.n)
+        self.kn, self.ka = self.n[:, self.known], self.a[:, self.known]
+        ktol = self.tol[self.known]
+        self.wrong = np.abs(self.ka - self.kn) > ktol  # (rows, known)
+        self.n_zero, self.a_zero = np.abs(self.kn) <= ktol, np.abs(self.ka) <= ktol
+
+    def fits(self, expected, analytic=None):
+        """Whether `expected`, laid out like n, is the analytic Jacobian wherever it is known."""
+        analytic = self.a if analytic is None else analytic
+        off = np.abs(analytic - expected) - self.tol
+        known = np.isfinite(off)
+        return bool(known.any() and not np.any(off[known] > 0) and np.nanmax(np.abs(expected)) > 0)
+
+    def full(self, flags):
+        """Flags over the known columns laid out over all of them, False where unknown."""
+        out = np.zeros(self.a.shape, dtype=bool)
+        out[:, self.known] = flags
+        return out
+
+    def tensor(self, matrix, block):
+        """One output's rows as an array of shape (output's shape..., leaf's shape...)."""
+        return matrix[block.rows].reshape(block.shape + self.shape)
+
+    @property
+    def entries(self):
+        """How many entries of the numeric Jacobian are not zero: how much a fit proves."""
+        return int((~self.n_zero).sum())
+
+
+def scale_of(*matrices):
+    """Each column's largest value, but no less than a thousandth of the largest of all."""
+    top = np.max([np.nanmax(np.abs(m), axis=0, initial=0.0) for m in map(_finite, matrices)], 0)
+    return np.maximum(top, 1e-3 * np.max(top, initial=0.0))
+
+
+def _finite(matrix):
+    return np.where(np.isfinite(matrix), matrix, 0.0)
+
+
+def _blocks(outputs):
+    start = 0
+    for name, value in outputs:
+        value = np.asarray(value)
+        yield Block(name, slice(start, start + value.size), value.shape)
+        start += value.size
+
+
+def axis_words(axis, of):
+    """An axis of an array in words."""
+    return f"axis {axis} of {of}"
+
+
+def indices_words(indices, length):
+    """A set of indices along an axis of `length` in words, blocks and fractions by their name."""
+    indices = sorted(int(i) for i in indices)
+    first, count = indices[0], len(indices)
+    run = indices == list(range(first, first + count))
+    if count == 1:
+        return f"index {first}" + (" (the last)" if first == length - 1 and length > 1 else "")
+    if run:
+        text = f"indices {first} to {indices[-1]}"
+        parts = length // count
+        if parts > 1 and length % count == 0 and first % count == 0 and parts <= 12:
+            text += f" (part {first // count + 1} of {parts})"
+        return text
+    shown = ", ".join(map(str, indices[:6])) + (", ..." if count > 6 else "")
+    return f"indices {shown}"

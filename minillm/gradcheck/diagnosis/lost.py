@@ -1,0 +1,242 @@
+"""Contributions that never arrive: entries of the Jacobian that are zero and should not be.
+
+Everything else is right, so the lost entries' own pattern tells the mistake: whole outputs, all but
+some positions along an axis, other times than one's own, all but the last of repeated uses.
+"""
+
+import itertools
+
+import numpy as np
+
+from minillm.gradcheck.diagnosis._view import Guess, axis_words, indices_words
+
+__all__ = ["broadcast_back", "direct_path", "lost", "reused", "through_time"]
+
+
+def lost(view):
+    """Right or zero, entry by entry: name what the lost entries have in common."""
+    if not view.whole:
+        return
+    gone = view.wrong & view.a_zero
+    if not gone.any() or not np.array_equal(gone, view.wrong):
+        return
+    kept = ~view.n_zero & ~gone
+    if not kept.any():
+        return
+    yield from itertools.chain(
+        _outputs(view, gone, kept), _positions(view, gone, kept), _uses(view, gone, kept)
+    )
+
+
+def through_time(view):
+    """Right where output and leaf stand at the same step, zero elsewhere."""
+    if not view.whole or not view.wrong.any():
+        return
+    full_wrong, full_gone = view.full(view.wrong), view.full(view.wrong & view.a_zero)
+    if not np.array_equal(full_wrong, full_gone):
+        return
+    for one, two in _pairs(view):
+        away = _unequal(view, one, two)
+        true = view.full(~view.n_zero)
+        if (full_wrong & ~away).any() or ((true & away) & ~full_wrong).any():
+            continue
+        if not (true & ~away).any():
+            continue
+        n = view.shape[two]
+        says = (
+            f"holds only what each of the {n} steps along {axis_words(two, view.name)} gives to "
+            "its own output: what flows back from the other steps is lost (+= needed)."
+        )
+        yield Guess("overwritten", 0.92, says)
+        return
+
+
+def direct_path(view):
+    """What is missing goes element by element from the leaf to the output: a residual path."""
+    if not view.whole or not view.wrong.any():
+        return
+    for block in view.blocks:
+        if block.shape != view.shape or view.size < 2:
+            continue
+        wrong = view.full(view.wrong)
+        others = [other for other in view.blocks if other is not block]
+        if any(wrong[other.rows].any() for other in others):
+            continue
+        own = np.eye(view.size, dtype=bool)
+        here, true = wrong[block.rows], view.full(~view.n_zero)[block.rows]
+        if (here & ~own).any() or not (true & ~own).any():
+            continue
+        gap = np.diag(view.a[block.rows] - view.n[block.rows])[view.known]
+        even = np.ptp(gap) <= 10 * view.tol.max()
+        what = f"by {-np.mean(gap):.4g} everywhere" if even else "element by element"
+        says = (
+            f"lacks what goes straight to the same place of {block.name} ({what}): the second use "
+            f"of {view.name}, such as a residual, is probably not added (+=)."
+        )
+        yield Guess("overwritten", 0.9 if even else 0.7, says)
+        return
+
+
+def reused(view):
+    """Wrong exactly where whole numbers among the arguments repeat: `=` for `+=`."""
+    wrong = view.full(view.wrong).any(0).reshape(view.shape)
+    if not wrong.any():
+        return
+    for name, ids in _ids(view.evidence):
+        for axis, n in enumerate(view.shape):
+            off = set(_along(wrong, axis).tolist())
+            values, counts = np.unique(ids % n if (ids < 0).any() else ids, return_counts=True)
+            if values.size == 0 or values[-1] >= n or n < 2:
+                continue
+            where = f"{axis_words(axis, view.name)} ({indices_words(off, n)})"
+            if off == set(values[counts > 1].tolist()) and len(off) < n:
+                says = f"is wrong just where {name} repeats, along {where}: = where += is needed."
+                yield Guess("overwritten", 0.95, says)
+                return
+            if off == set(values.tolist()) and len(off) < n and not view.a_zero.all():
+                says = (
+                    f"is wrong just at the rows that {name} names, along {where}: one of two uses "
+                    f"of {view.name} is probably lost (+= needed)."
+                )
+                yield Guess("overwritten", 0.8, says)
+                return
+
+
+def broadcast_back(view):
+    """The gradient is the true one summed or averaged along an axis and spread over it again."""
+    for axis, n in enumerate(view.shape):
+        if n < 2 or view.known.size < view.size:
+            continue
+        true = view.n.reshape(-1, *view.shape)
+        for how, expected in (("sum", true.sum(axis + 1)), ("mean", true.mean(axis + 1))):
+            spread = np.broadcast_to(np.expand_dims(expected, axis + 1), true.shape)
+            if view.fits(spread.reshape(view.n.shape)):
+                says = (
+                    f"is the {how} of the true gradient along {axis_words(axis, view.name)}: "
+                    "summed over an axis that should stay."
+                )
+                yield Guess("missing_sum", 0.85, says)
+                return
+
+
+def _outputs(view, gone, kept):
+    """One of several outputs never reaches the leaf."""
+    dead = [b for b in view.blocks if gone[b.rows].any() and not kept[b.rows].any()]
+    alive = [b for b in view.blocks if kept[b.rows].any()]
+    if dead and all(not gone[b.rows].any() for b in alive):
+        names = " and ".join(b.name for b in dead)
+        says = f"takes nothing from the output {names}: its upstream gradient is not used."
+        yield Guess("upstream_ignored", 0.94, says)
+
+
+def _positions(view, gone, kept):
+    """Only some positions along an axis of the output arrive."""
+    live = [b for b in view.blocks if gone[b.rows].any()]
+    most = max(len(b.shape) for b in live)
+    for used in itertools.chain(
+        ((axis,) for axis in range(most)), itertools.combinations(range(most), 2)
+    ):
+        shown = []
+        for block in live:
+            if max(used) >= len(block.shape):
+                break
+            g = gone[block.rows].reshape(*block.shape, -1)
+            k = kept[block.rows].reshape(*block.shape, -1)
+            shown_here = _kept_box(g, k, used)
+            if shown_here is None:
+                break
+            shared = (k.any(tuple(range(len(block.shape)))) & _any(g)).any()
+            shown.append((block, shown_here, shared))
+        if len(shown) < len(live):
+            continue
+        block, box, shared = shown[0]
+        words = " and ".join(
+            f"{indices_words(i, block.shape[axis])} of axis {axis}"
+            for axis, i in zip(used, box, strict=True)
+        )
+        if shared:
+            says = (
+                f"only answers to {words} of {block.name}: "
+                "the sum over the other positions is missing."
+            )
+            yield Guess("missing_sum", 0.93, says)
+        else:
+            says = f"is zero but for what comes from {words} of {block.name}; the rest is right."
+            yield Guess("part_wrong", 0.85, says)
+        return
+
+
+def _kept_box(gone, kept, used):
+    """Indices along the axes `used` whose product is just where entries are kept, or None."""
+    rest = tuple(axis for axis in range(gone.ndim) if axis not in used)
+    g, k = gone.any(rest), kept.any(rest)
+    if (g & k).any() or not k.any():
+        return None
+    alone = [tuple(other for other in range(k.ndim) if other != axis) for axis in range(k.ndim)]
+    box = [np.flatnonzero(k.any(others)) for others in alone]
+    inside = np.zeros(k.shape, dtype=bool)
+    inside[np.ix_(*box)] = True
+    if (inside & g).any() or any(len(i) == n for i, n in zip(box, k.shape, strict=True)):
+        return None
+    return [i.tolist() for i in box]
+
+
+def _uses(view, gone, kept):
+    """Of several contributions to an element the last written (or the first) alone survives."""
+    columns = np.flatnonzero(gone.any(0) & kept.any(0))
+    if columns.size == 0 or (gone.any(0) & ~kept.any(0)).any():
+        return
+    last = first = True
+    for j in columns:
+        g, k = np.flatnonzero(gone[:, j]), np.flatnonzero(kept[:, j])
+        last &= g.max() < k.min()
+        first &= k.max() < g.min()
+    if last or first:
+        which = "last" if last else "first"
+        says = (
+            f"keeps only the {which} of the contributions to {columns.size} of its elements, "
+            "where the others are lost: = where += is needed."
+        )
+        yield Guess("overwritten", 0.9, says)
+        return
+    share = gone.sum() / (gone.sum() + kept.sum())
+    says = f"lacks {share:.0%} of its contributions, the others are right: += is probably needed."
+    yield Guess("overwritten", 0.6, says)
+
+
+def _pairs(view):
+    """(axis of every output, axis of the leaf) of the same length above one."""
+    for one in range(min(len(b.shape) for b in view.blocks)):
+        for two, n in enumerate(view.shape):
+            if n > 1 and all(b.shape[one] == n for b in view.blocks):
+                yield one, two
+
+
+def _unequal(view, one, two):
+    """Flags, laid out like the Jacobian, where the output's index `one` isn't the leaf's `two`."""
+    parts = []
+    for block in view.blocks:
+        out = np.indices(block.shape)[one].reshape(-1, 1)
+        leaf = np.indices(view.shape)[two].reshape(1, -1)
+        parts.append(out != leaf)
+    return np.concatenate(parts)
+
+
+def _any(entries):
+    return entries.any(tuple(range(entries.ndim - 1)))
+
+
+def _along(flags, axis):
+    """The indices along an axis at which any flag is set."""
+    return np.flatnonzero(flags.any(tuple(i for i in range(flags.ndim) if i != axis)))
+
+
+def _ids(evidence):
+    """Arrays of whole numbers among the arguments, by name."""
+    named = [(str(k), v) for k, v in evidence.kwargs.items()]
+    named += [(f"argument {i}", v) for i, v in enumerate(evidence.args)]
+    for name, value in named:
+        if getattr(value, "dtype", None) is not None and value.dtype.kind in "iu":
+            value = np.asarray(value)
+            if value.size > 1:
+                yield name, value.ravel()

@@ -1,0 +1,53 @@
+"""A mask that the forward applies and the backward doesn't, or another one than the forward's."""
+
+import numpy as np
+
+from minillm.gradcheck.diagnosis._view import Guess
+
+__all__ = ["mask"]
+
+
+def mask(view):
+    """Zero in the numeric Jacobian where the analytic is not; elsewhere they agree."""
+    gained = view.n_zero & ~view.a_zero
+    if not gained.any() or view.n_zero.all():
+        return
+    both = ~view.n_zero & ~view.a_zero
+    dropped = ~view.n_zero & view.a_zero
+    ratio, steady = _steady(view, both)
+    if not steady:
+        return
+    rows, columns = view.n_zero.all(1), view.n_zero.all(0)
+    whole = bool((gained <= (rows[:, None] | columns[None, :])).all())
+    count = int(gained.sum())
+    if dropped.any():
+        kept = int(both.sum())
+        if kept == 0 and not whole:
+            return
+        says = (
+            f"lets through {count} entries of the Jacobian that the forward stops and stops "
+            f"{int(dropped.sum())} that it lets through: another mask than the forward's, perhaps "
+            "turned."
+        )
+        yield Guess("mask_forgotten", 0.8 if whole else 0.45, says)
+        return
+    if not both.any():
+        return
+    scaled = ratio is not None and abs(ratio - 1) > 10 * view.relative
+    also = f" (and the rest is {ratio:.4g} times the true gradient)" if scaled else ""
+    says = (
+        f"is not zero in {count} places where the true gradient is exactly zero{also}: "
+        "a mask or gate of the forward is probably not applied."
+    )
+    yield Guess("mask_forgotten", (0.93 if whole else 0.74) - (0.05 if scaled else 0), says, ratio)
+
+
+def _steady(view, both):
+    """The one ratio of analytic to numeric where both are not zero (None: no such place)."""
+    if not both.any():
+        return None, True
+    a, n = view.ka[both], view.kn[both]
+    ratio = float(np.vdot(n, a) / np.vdot(n, n))
+    tol = np.broadcast_to(view.tol[view.known], both.shape)[both]
+    off = np.abs(a - ratio * n) > tol * max(1.0, abs(ratio))
+    return ratio, not off.any() and (abs(ratio - 1) < 10 * view.relative or a.size > 2)

@@ -1,0 +1,237 @@
+"""One leaf's verdict: does its gradient agree with the differences, and could they have told?
+
+A quick look at two directions settles nearly every case. What it does not settle gets a ladder of
+steps, which measures truncation and rounding, tells a kink from a mistake, and says where
+differences have no power. A gradient fails only after that.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from minillm.gradcheck.steps import Line, length
+
+__all__ = ["Judgement", "View", "judge", "look"]
+
+AGREES, NULL, UNSURE, KINK, DIFFERS = "agrees", "null", "unsure", "kink", "differs"
+QUICK = 1e-5  # rounding this small beside the gradient leaves a quick look all its power
+POWER = {"float64": 1e-3, "float32": 3e-2}  # an uncertainty above this share has none
+SAFETY = 10.0  # between an estimated error and a tolerance
+
+
+@dataclass
+class View:
+    """A line seen through one cotangent at its best step."""
+
+    state: str
+    residual: float  # cotangent . slope - <analytic, direction>
+    scale: float  # the norm of the gradient, analytic or numeric, whichever is larger
+    error: float  # what the differences themselves may be off by
+    h: float
+
+    @property
+    def relative(self):
+        return abs(self.residual) / self.scale if self.scale else 0.0
+
+
+@dataclass
+class Judgement:
+    """What was found for one leaf: the worst view, and all lines."""
+
+    state: str
+    reason: str | None
+    view: View | None
+    cotangent: int  # which cotangent the worst view is through
+    h: float  # the step at which differences are best
+    tolerance: float
+    lines: list[Line] = field(default_factory=list)
+
+
+def default_rtol(dtype):
+    """Ten times the square root of the precision: far above rounding, far below any mistake."""
+    return 10 * float(np.sqrt(np.finfo(dtype).eps))
+
+
+def judge(problem, index, cotangents, gradients, rng, rtol=None, n_lines=2):
+    """Compare one leaf's gradients, one for each cotangent, along random directions."""
+    leaf = problem.leaves[index]
+    rtol = default_rtol(leaf.dtype) if rtol is None else rtol
+    h, worst, lines = None, None, []
+    for _ in range(n_lines):
+        line = Line.random(problem, index, rng)
+        lines.append(line)
+        views = look(line, cotangents, gradients, rtol, h)
+        found = _worst(views, rtol)
+        h = views[found].h
+        judgement = _judgement(line, views, found, rtol, gradients)
+        if worst is None or _rank(judgement, rtol) > _rank(worst, rtol):
+            worst = judgement
+        if worst.state in (KINK, DIFFERS):
+            break
+    worst.lines = lines
+    return worst
+
+
+def look(line, cotangents, gradients, rtol, h=None):
+    """One view a cotangent; a ladder of steps where the first step does not settle all."""
+    h = line.first if h is None else h
+    quick = _quick(line, cotangents, gradients, rtol, h)
+    if quick is not None:
+        return quick
+    settled = _climb(line, cotangents, gradients, rtol, h)
+    if settled is not None:
+        return settled
+    return [
+        _weigh(line, cotangent, gradient, rtol)
+        for cotangent, gradient in zip(cotangents, gradients, strict=True)
+    ]
+
+
+def _quick(line, cotangents, gradients, rtol, h):
+    """Views at one step if each agrees beyond doubt (or is exactly nothing), else None."""
+    pair = line.pair(h)
+    if not pair.finite:
+        return None
+    views = []
+    for cotangent, gradient in zip(cotangents, gradients, strict=True):
+        residual, scale = _compare(pair, cotangent, gradient)
+        noise = 8 * line.noise(cotangent, h)
+        noise = noise if noise <= QUICK * scale else 0.0
+        if scale == 0:
+            state = NULL
+        elif abs(residual) <= rtol * scale + noise:
+            state = AGREES
+        else:
+            return None
+        views.append(View(state, residual, scale, 0.0, h))
+    return views if any(view.state == AGREES for view in views) else None
+
+
+def _climb(line, cotangents, gradients, rtol, h):
+    """Evaluate the ladder, finer steps first; stops where two steps in a row agree."""
+    q = line.ratio
+    previous = False
+    for rung in (h / q, h / q**2):
+        views = _quick(line, cotangents, gradients, rtol, rung)
+        if views is not None and previous:
+            return views
+        previous = views is not None
+    for rung in (h * q, h * q**2, h * q**3):
+        line.pair(rung)
+    for _ in range(3):  # further, while the best step is the last one on its side
+        steps = sorted(h for h, pair in line.pairs.items() if pair.finite)
+        best = {_best(line, d, g)[0] for d, g in zip(cotangents, gradients, strict=True)}
+        if not steps or min(best) <= steps[0]:
+            line.pair(min(line.pairs) / q)
+        elif max(best) >= steps[-1] and np.isfinite(line.pairs[max(line.pairs)].slope).all():
+            line.pair(max(line.pairs) * q)
+        else:
+            break
+    return None
+
+
+def _compare(pair, cotangent, gradient):
+    """The residual along the pair's direction, and the scale to judge it by."""
+    numeric = float(cotangent @ pair.slope)
+    analytic = float(np.vdot(gradient, pair.direction))
+    return numeric - analytic, max(length(gradient), abs(numeric))
+
+
+def _best(line, cotangent, gradient):
+    """(step, residual, scale, error) where the differences' own error is smallest.
+
+    The error at a step is what the rounding makes of it, plus a share of how much the quotient
+    changed since the coarser step, plus a share of how much it will change at the finer one.
+    Shares of 1 / q are larger than the 1 / q^2 that smooth functions have: Ridders' extrapolation
+    is known to promise too much.
+    """
+    steps = sorted((h for h, pair in line.pairs.items() if pair.finite), reverse=True)
+    if not steps:
+        return min(line.pairs), np.nan, 0.0, np.inf
+    rounding = line.measured_noise(cotangent)
+    seen = [_compare(line.pairs[h], cotangent, gradient) for h in steps]
+    best = None
+    for i, h in enumerate(steps):
+        coarser = abs(seen[i][0] - seen[i - 1][0]) if i else abs(seen[i][0] - seen[min(1, len(seen) - 1)][0]) * line.ratio
+        finer = abs(seen[i][0] - seen[i + 1][0]) if i + 1 < len(steps) else 0.0
+        error = coarser / line.ratio + max(rounding / h, finer / line.ratio)
+        if best is None or error < best[3]:
+            best = (h, *seen[i], error)
+    return best
+
+
+def _weigh(line, cotangent, gradient, rtol):
+    """The view at the best step of the ladder."""
+    h, residual, scale, error = _best(line, cotangent, gradient)
+    power = POWER[line.problem.leaves[line.index].dtype]
+    if not np.isfinite(residual):
+        return View(UNSURE, np.inf, scale, np.inf, h)
+    doubt = SAFETY * error
+    if scale <= doubt:
+        state = NULL
+    elif abs(residual) > rtol * scale + doubt:
+        state = KINK if _is_kink(line, cotangent, residual) else DIFFERS
+    elif doubt > power * scale:
+        state = KINK if _is_kink(line, cotangent, doubt) else UNSURE
+    else:
+        state = AGREES
+    return View(state, residual, scale, error, h)
+
+
+def _is_kink(line, cotangent, residual):
+    """Whether the slopes left and right of the point differ, by enough to explain the residual.
+
+    Where a function is smooth its second difference falls with h^2, at a kink with h alone: divided
+    by h it stays the same however small the step.
+    """
+    steps = sorted((h for h, pair in line.pairs.items() if pair.finite), reverse=True)
+    noise = line.measured_noise(cotangent)
+    kinks = [(line.pairs[h].kink(cotangent), h) for h in steps]
+    # finest steps at which the second difference still stands out of the rounding
+    clear = [(k, h) for k, h in kinks if k > 20 * noise / h]
+    if len(clear) < 2:
+        return False
+    (coarse, _), (fine, _) = clear[-2:]
+    pair = line.pairs[clear[-1][1]]
+    explained = float(np.abs(cotangent) @ np.abs(pair.second)) / (2 * pair.h)
+    return fine > 0.5 * coarse and abs(residual) <= 1.1 * explained
+
+
+def _rank(judgement, rtol):
+    order = (AGREES, NULL, UNSURE, KINK, DIFFERS).index(judgement.state)
+    return order, judgement.view.relative
+
+
+def _worst(views, rtol):
+    """The view that decides: a disagreement, else a doubt, else the largest error."""
+    order = {NULL: 0, AGREES: 1, UNSURE: 2, KINK: 3, DIFFERS: 4}
+    return max(range(len(views)), key=lambda i: (order[views[i].state], views[i].relative))
+
+
+def _judgement(line, views, found, rtol, gradients):
+    view = views[found]
+    tolerance = rtol + (SAFETY * view.error / view.scale if view.scale else 0.0)
+    reason = _reason(line, view, gradients) if view.state in (NULL, UNSURE, KINK) else None
+    return Judgement(view.state, reason, view, found, view.h, tolerance)
+
+
+def _reason(line, view, gradients):
+    """Why the differences can't tell."""
+    if view.state == KINK:
+        return "kink"
+    if not any(pair.finite for pair in line.pairs.values()):
+        return "not finite"
+    silent = all(pair.unchanged for pair in line.pairs.values() if pair.h <= line.first)
+    claimed = any(np.any(gradient) for gradient in gradients)
+    if view.state == NULL:
+        if silent:
+            return "saturated" if claimed else "no influence"
+        return "noise" if claimed and not _below_rounding(line, gradients) else "vanishes"
+    smallest = min(line.pairs)
+    return "curvature" if view.h <= smallest * line.ratio else "noise"
+
+
+def _below_rounding(line, gradients):
+    """Whether the analytic gradient is itself nothing but rounding."""
+    largest = max(length(gradient) for gradient in gradients)
+    return largest * line.scale <= 100 * line.eps * length(line.problem.flat)

@@ -1,0 +1,94 @@
+r"""Directional derivatives by central differences, their steps, and how far they can be trusted.
+
+Along a direction v of one leaf, one pair of evaluations f(x + h v), f(x - h v) gives the change of
+*every* output, so that any number of cotangents d is served by it: d . (f+ - f-) / 2h against
+<gradient, v>. The truncation of the quotient falls with h^2, the rounding grows with 1 / h, and
+they balance near h = eps^(1/3) of the function's scale (Nocedal & Wright 2006, section 8.1). Where
+that first step does not settle the matter, a ladder of steps measures both errors.
+"""
+
+import numpy as np
+
+from minillm.gradcheck.problem import scale_of
+
+__all__ = ["Line", "Pair", "length"]
+
+
+def length(values):
+    """The Euclidean norm, safe from overflow and underflow of the squares."""
+    largest = float(np.max(np.abs(values), initial=0.0))
+    if largest == 0 or not np.isfinite(largest):
+        return largest
+    return largest * float(np.linalg.norm(np.ravel(values) / largest))
+
+
+class Pair:
+    """The outputs one step h to either side of the point."""
+
+    __slots__ = ("direction", "finite", "h", "second", "slope", "unchanged")
+
+    def __init__(self, h, plus, minus, centre, direction):
+        self.h = h
+        self.direction = direction  # (plus point - minus point) / 2h as the dtype rounded it
+        with np.errstate(all="ignore"):
+            self.slope = (plus - minus) / (2 * h)  # (out_size,)
+            self.second = (plus - centre) + (minus - centre)  # (out_size,)
+        self.finite = bool(np.isfinite(plus).all() and np.isfinite(minus).all())
+        self.unchanged = bool(np.array_equal(plus, centre) and np.array_equal(minus, centre))
+
+    def kink(self, cotangent):
+        """How much the one-sided slopes differ, as seen through a cotangent."""
+        return length(cotangent * self.second) / self.h
+
+
+class Line:
+    """A direction in one leaf, and the pairs evaluated along it."""
+
+    def __init__(self, problem, index, direction):
+        self.problem, self.index, self.direction = problem, index, direction
+        leaf = problem.leaves[index]
+        self.eps, self.scale = leaf.eps, _scale(problem, index)
+        self.first = self.scale * self.eps ** (1 / 3)
+        self.ratio = 32.0 if leaf.dtype == "float64" else 4.0  # between two steps of the ladder
+        self.pairs = {}
+
+    @classmethod
+    def random(cls, problem, index, rng):
+        """Signs and sizes at random: no element is left out, and no two cancel."""
+        shape = problem.leaves[index].value.shape
+        direction = rng.choice([-1.0, 1.0], shape) * rng.uniform(0.5, 1.5, shape)
+        return cls(problem, index, direction)
+
+    def pair(self, h):
+        """The outputs at +h and -h, evaluated once."""
+        if h not in self.pairs:
+            x = self.problem.leaves[self.index].value
+            ends = [self.problem.rounded(self.index, x + side * h * self.direction) for side in (1, -1)]
+            plus, minus = (self.problem.evaluate({self.index: end}) for end in ends)
+            direction = (ends[0] - ends[1]) / (2 * h)
+            self.pairs[h] = Pair(h, plus, minus, self.problem.flat, direction)
+        return self.pairs[h]
+
+    def noise(self, cotangent, h):
+        """The rounding to expect in cotangent . slope, from the outputs' own precision."""
+        return self.eps * length(cotangent * self.problem.flat) / h
+
+    def measured_noise(self, cotangent):
+        """The rounding seen in cotangent . (f+ - f-) / 2 at the smallest step.
+
+        There the second difference holds nothing but the rounding of its four terms (f0 twice),
+        whose variance is 6 times that of one, and the half difference's is 1 / 2 of one.
+        """
+        finite = [pair for pair in self.pairs.values() if pair.finite]
+        smallest = min(finite, key=lambda pair: pair.h, default=None)
+        seen = length(cotangent * smallest.second) / np.sqrt(12) if smallest else 0.0
+        return max(seen, self.eps * length(cotangent * self.problem.flat))
+
+
+def _scale(problem, index):
+    """The scale of a leaf; one that is all zero borrows that of the others."""
+    value = problem.leaves[index].value
+    if np.any(value):
+        return scale_of(value)
+    others = [scale_of(leaf.value) for leaf in problem.leaves if np.any(leaf.value)]
+    return float(np.median(others)) if others else 1.0
