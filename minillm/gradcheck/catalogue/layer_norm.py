@@ -82,7 +82,7 @@ def gain_and_bias_swapped(dy, saved, ops):
 
 @wrong(
     "mutates",
-    "dy *= gain spoils the caller's array, and dgain, which is taken after (unslothai/unsloth, 4550).",
+    "dy *= gain spoils the caller's array, and dgain, taken after (unslothai/unsloth, 4550).",
 )
 def upstream_written_to(dy, saved, ops):
     normed, inv_std, gain = saved

@@ -17,7 +17,7 @@ def passes_everything(dy, x, ops):
 
 @wrong(
     ("mask_forgotten", "local_derivative"),
-    "Negative gradients are cut, not those of negative inputs (exacity/deeplearningbook-chinese 127).",
+    "Negative gradients cut, not those of negative inputs (exacity/deeplearningbook-chinese 127).",
 )
 def cut_by_the_gradients_sign(dy, x, ops):
     return dy * (dy > 0)

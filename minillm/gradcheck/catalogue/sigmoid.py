@@ -11,7 +11,7 @@ def case(rng, ops):
 
 @wrong(
     "local_derivative",
-    "s(y) * (1 - s(y)), where y is s(x) already (proposed in rasmusbergpalm/DeepLearnToolbox, 165).",
+    "s(y) * (1 - s(y)), where y is s(x) already (as in rasmusbergpalm/DeepLearnToolbox, 165).",
 )
 def squashed_twice(dy, y, ops):
     again = 1 / (1 + np.exp(-y))
