@@ -26,7 +26,8 @@ def draw_heads(rng):
 def draw_mask(rng, batch, heads, queries, keys):
     """A mask of one of the usual shapes, one query's whole row hidden.
 
-    The last query of all sees two keys, or no logit would have a gradient.
+    The last query of all sees two keys, or no logit would have a gradient; the first and the last,
+    the one block by block most easily lost.
     """
     shapes = (
         (batch, heads, queries, keys),
@@ -39,24 +40,25 @@ def draw_mask(rng, batch, heads, queries, keys):
         mask[0, 0, 0] = False
     elif mask.shape[0] > 1:
         mask[0] = False  # a sequence that is padding alone
-    mask[-1, -1, -1, :2] = True
+    mask[-1, -1, -1, [0, -1]] = True
     return mask
 
 
 def attention_case(rng):
     """(q, k, v, bias) and causal, mask, scale: 3 keys or 5, each flag mostly on."""
     heads, groups = draw_heads(rng)
-    keys, batch = int(rng.choice([3, 5])), int(rng.integers(1, 3))
-    queries, width, value_width = sizes(rng, 3, 2, 4, ones=0)
-    queries = 1 if rng.random() < 0.05 else queries + 1
+    keys, queries = ((3, 4), (3, 5), (5, 3), (5, 4))[rng.integers(4)]
+    queries = 1 if rng.random() < 0.05 else queries
+    width, value_width = sizes(rng, 2, 2, 4, ones=0)
+    batch = int(rng.integers(1, 3))
     q = rng.standard_normal((batch, heads, queries, width))
     k = rng.standard_normal((batch, groups, keys, width))
     v = rng.standard_normal((batch, groups, keys, value_width))
     bias = None
     if rng.random() < 0.95:
         # one for all queries, or for all sequences; never for all keys: softmax would not notice
-        broadcast = ((1, heads, queries, keys), (batch, 1, 1, keys), (1, heads, 1, keys))
-        bias = rng.standard_normal(broadcast[rng.integers(3)])
+        broadcast = ((batch, 1, 1, keys), (1, heads, 1, keys), (1, heads, queries, keys))
+        bias = rng.standard_normal(broadcast[rng.integers(3 if batch > 1 else 2)])
     masked = rng.random() < 0.95
     mask = draw_mask(rng, batch, heads, queries, keys) if masked else None
     causal = bool(rng.random() < 0.9 or not masked)

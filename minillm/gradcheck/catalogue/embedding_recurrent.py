@@ -78,7 +78,7 @@ def embedding_dropout_forgotten(dout, saved, ops):
 
 @wrong(
     "factor",
-    "What was kept isn't scaled up by 1 / (1 - p) on the way back (a fix to an attention kernel).",
+    "What was kept isn't scaled up by 1 / (1 - p) on the way back (NVIDIA/apex, pull request 816).",
 )
 def kept_but_not_scaled_up(dout, saved, ops):
     dx, dstate, dparams, mask, (weight, ids) = parts(dout, saved)

@@ -22,7 +22,7 @@ def memory_not_handed_on(dout, saved, ops):
 
 @wrong(
     "overwritten",
-    "h's gradient is set to zero after each step, only c's is kept (a review of a GPU kernel).",
+    "h's gradient is set to zero after each step, only c's is kept (AiDotNet, pull request 722).",
 )
 def hidden_state_not_handed_on(dout, saved, ops):
     return through_time(ops.lstm_cell.backward, dout, saved, ops, hand_on=without("h"))
@@ -55,7 +55,10 @@ def bias_of_one_step(dout, saved, ops):
     return through_time(ops.lstm_cell.backward, dout, saved, ops, collect=collect)
 
 
-@wrong("part_wrong", "range(T - 1, 0, -1) stops early: the first step is never reached.")
+@wrong(
+    ("part_wrong", "overwritten"),
+    "range(T - 1, 0, -1) stops early: the first step is never reached.",
+)
 def first_step_left_out(dout, saved, ops):
     """Its x and its share of the weights get nothing; the state gets what reached the step."""
 

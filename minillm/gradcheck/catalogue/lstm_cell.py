@@ -112,7 +112,7 @@ def candidate_as_a_sigmoid(dstate, saved, ops):
 
 @wrong(
     ("other_parameter", "part_wrong"),
-    "The forget gate's line, copied for the biases of i and o (an issue of a course's repository).",
+    "The forget gate's line, copied for the biases of i and o (hanbt/learn_dl, issue 53).",
 )
 def bias_copied_from_the_forget_gate(dstate, saved, ops):
     dx, state, dparams = ops.right(dstate, saved)

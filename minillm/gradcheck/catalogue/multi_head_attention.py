@@ -17,7 +17,7 @@ def case(rng, ops):
     keys = rows if self_attention else rows + 1
     x = rng.standard_normal((batch, rows, channels))
     context = None if self_attention else rng.standard_normal((batch, keys, channels))
-    params = projections(rng, channels, heads, groups, width, bias=rng.random() < 0.9)
+    params = projections(rng, channels, heads, groups, width, bias=rng.random() < 0.95)
     kwargs = {"n_head": heads, "n_kv_head": groups, "causal": bool(rng.random() < 0.5)}
     if self_attention and rng.random() < 0.9:
         kwargs["rotary_base"] = 50.0
@@ -111,9 +111,7 @@ def last_head_left_out(dout, saved, ops):
     return change(dout, saved, ops, out=cache)
 
 
-@wrong(
-    "part_wrong", "The bias of the keys and values is forgotten: it is cut off with the queries'."
-)
+@wrong("part_wrong", "The bias was cut in two; the keys' and values' part of it is forgotten.")
 def bias_of_the_queries_only(dout, saved, ops):
     grads = ops.right(dout, saved)
     dbias = grads[1]["qkv"]["bias"]
@@ -123,7 +121,7 @@ def bias_of_the_queries_only(dout, saved, ops):
     return with_part(grads, "qkv", bias=np.where(np.arange(len(dbias)) < end, dbias, 0))
 
 
-@wrong("factor", "The bias gets the mean over all rows instead of their sum, as in many notes.")
+@wrong(("factor", "missing_sum"), "The bias gets the mean over all rows instead of their sum.")
 def bias_averaged_over_rows(dout, saved, ops):
     grads = ops.right(dout, saved)
     if grads[1]["out"]["bias"] is None:
@@ -140,7 +138,7 @@ def divided_by_the_number_of_heads(dout, saved, ops):
 
 def column_parts(saved):
     """The indices of the columns of qkv that make queries, keys and values."""
-    params, heads, *_ = saved
+    params = saved[0]
     end = params["out"]["weight"].shape[0]  # H * D
     columns = params["qkv"]["weight"].shape[1]
     return np.split(np.arange(columns), [end, end + (columns - end) // 2])

@@ -17,7 +17,7 @@ def last_state_ignored(dout, saved, ops):
 
 @wrong(
     "upstream_ignored",
-    "Each step gets the gradient of the step after it alone (a course forum's thread has this).",
+    "Each step gets the gradient of the step after it alone (deeplearning.ai, thread 157244).",
 )
 def outputs_ignored(dout, saved, ops):
     return ops.right((None, dout[1]), saved)
@@ -41,7 +41,7 @@ def one_step_counts(dout, saved, ops):
 
 @wrong(
     "overwritten",
-    "A step's gradient isn't handed to the step before it (an issue of an RNN's repository).",
+    "A step's gradient isn't handed to the step before it (qixianbiao/RNN, issue 2).",
 )
 def no_gradient_through_time(dout, saved, ops):
     return through_time(

@@ -8,7 +8,7 @@ from minillm.gradcheck.catalogue._entry import sizes, wrong
 def case(rng, ops):
     batch, heads, rows = sizes(rng, 3, 2, 5)
     rows = max(rows, 2)
-    width = int(rng.choice([4, 6, 4, 6, 2]))
+    width = int(rng.choice([4, 6])) if rng.random() < 0.92 else 2
     kwargs = {"base": float(rng.choice([50.0, 10000.0]))}
     if rng.random() < 0.5:
         kwargs["positions"] = rng.permutation(12)[:rows]
@@ -34,12 +34,12 @@ def not_turned(dy, saved, ops):
     return dy.copy()
 
 
-@wrong("zero", "A fused kernel without a backward, as an issue of a framework reports it.")
+@wrong("zero", "A fused kernel without a backward (huggingface/candle, issue 3568).")
 def nothing_comes_back(dy, saved, ops):
     return np.zeros_like(dy)
 
 
-@wrong("part_wrong", "The two halves are put together in the wrong order.")
+@wrong(("part_wrong", "other_parameter"), "The two halves are put together in the wrong order.")
 def halves_exchanged(dy, saved, ops):
     return np.roll(ops.right(dy, saved), dy.shape[-1] // 2, -1)
 

@@ -65,7 +65,7 @@ def scale_on_the_bias_too(dout, saved, ops):
 
 @wrong(
     "mask_forgotten",
-    "The dropped weights get a gradient too (one half of a fix to a kernel's attention backward).",
+    "The dropped weights get a gradient too (aws-neuron/nki-samples, pull request 81).",
 )
 def dropout_forgotten(dout, saved, ops):
     return backward(dout, saved, ops, dropout=lambda dkept, cache: dkept)
@@ -73,7 +73,7 @@ def dropout_forgotten(dout, saved, ops):
 
 @wrong(
     "local_derivative",
-    "Softmax's backward reads the weights after dropout (the other half of the same fix).",
+    "Softmax's backward reads the weights after dropout (the same pull request, other half).",
 )
 def softmax_of_the_dropped_weights(dout, saved, ops):
     kept = saved[5]

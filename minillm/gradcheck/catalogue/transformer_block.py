@@ -90,7 +90,7 @@ def first_residual_forgotten(dy, saved, ops):
 
 @wrong(
     "overwritten",
-    "What goes past the MLP is left out of the sum (an issue: gradients vanish block by block).",
+    "What goes past the MLP is left out of the sum (paiml/entrenar, issue 313; Fuser, 2922).",
 )
 def second_residual_forgotten(dy, saved, ops):
     dtotal, dnormed1, dattention = branches(dy, saved, ops, None)
