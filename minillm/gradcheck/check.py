@@ -130,13 +130,12 @@ def check_op(op, inputs=None, kwargs=None, **options):
             f"{_name(op)}: inputs must give {', '.join(required)}; "
             f"for one inputs={{{required[0]!r}: (4, 7)}}"
         )
-    names = [p.name for p in positional if p.name in given or p.default is p.empty]
+    names = [p.name for p in positional]
     rng = np.random.default_rng([seed, 1])
-    args = [filled(given[name], rng) for name in names]
+    args = [filled(given[p.name], rng) if p.name in given else p.default for p in positional]
     problem = Problem(op, op.backward, args, kwargs, names)
-    shown = {n: v for n, v in given.items() if is_shape(v) or v is None}
-    exact = len(shown) == len(given)
-    called = f"check_op({_name(op)}, {shown if exact else '...'}"
+    exact = all(leaf is None or is_shape(leaf) for leaf in given.values())
+    called = f"check_op({_name(op)}" + (f", {given}" if exact else "")
     return _checked(problem, _name(op), called, None if exact else args, kwargs, None, options)
 
 
@@ -164,7 +163,7 @@ def _positional(op):
 
 
 def _by_name(op, positional, inputs):
-    """The inputs as {name: value}; all positional parameters up to the last that is given."""
+    """The inputs as {name: value}."""
     known = [p.name for p in positional]
     if inputs is None:
         return {}
@@ -179,12 +178,7 @@ def _by_name(op, positional, inputs):
             f"{_name(op)} has no positional parameter {', '.join(sorted(unknown))}; it takes "
             f"{', '.join(known)} (the rest goes into kwargs)"
         )
-    last = max((known.index(name) for name in inputs), default=-1)
-    return {
-        p.name: inputs.get(p.name, p.default)
-        for p in positional[: last + 1]
-        if p.name in inputs or p.default is not p.empty
-    }
+    return dict(inputs)
 
 
 def _documented(op, positional, kwargs, seed):

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from minillm.gradcheck.evidence import numeric_column
-from minillm.gradcheck.judge import DIFFERS, SAFETY, View, default_rtol, look
-from minillm.gradcheck.steps import Line, length
+from minillm.gradcheck.judge import DIFFERS, SAFETY, View, look
+from minillm.gradcheck.steps import Line, default_rtol, length
 
 __all__ = ["judge_each"]
 

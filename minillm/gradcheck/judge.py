@@ -9,13 +9,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from minillm.gradcheck.steps import Line, length
+from minillm.gradcheck.contract import Contract, gradients_of
+from minillm.gradcheck.steps import Line, default_rtol, length
 
 __all__ = ["Judgement", "View", "judge", "look"]
 
 AGREES, NULL, UNSURE, KINK, DIFFERS = "agrees", "null", "unsure", "kink", "differs"
 QUICK = 1e-5  # rounding this small beside the gradient leaves a quick look all its power
 POWER = {"float64": 1e-3, "float32": 3e-2}  # an uncertainty above this share has none
+BEND = 0.1  # a slope that changes by this share of the typical one within a step has a kink there
+LEFT_OUT = 0.1  # share of the outputs that may be left out for their kinks
+LASTING = 0.01  # share of the outputs with a kink at the point itself that may be
 SAFETY = 10.0  # between an estimated error and a tolerance
 
 
@@ -47,11 +51,6 @@ class Judgement:
     lines: list[Line] = field(default_factory=list)
 
 
-def default_rtol(dtype):
-    """Ten times the square root of the precision: far above rounding, far below any mistake."""
-    return 10 * float(np.sqrt(np.finfo(dtype).eps))
-
-
 def judge(problem, index, cotangents, gradients, rng, rtol=None, n_lines=2):
     """Compare one leaf's gradients, one for each cotangent, along random directions."""
     leaf = problem.leaves[index]
@@ -75,12 +74,15 @@ def judge(problem, index, cotangents, gradients, rng, rtol=None, n_lines=2):
 def look(line, cotangents, gradients, rtol, h=None):
     """One view a cotangent; a ladder of steps where the first step does not settle all."""
     h = line.first if h is None else h
-    quick = _quick(line, cotangents, gradients, rtol, h)
-    if quick is not None:
-        return quick
-    settled = _climb(line, cotangents, gradients, rtol, h)
-    if settled is not None:
-        return settled
+    views = (
+        _quick(line, cotangents, gradients, rtol, h)
+        or _silent(line, cotangents, gradients, h)
+        or _descend(line, cotangents, gradients, rtol, h)
+        or _around_kinks(line, cotangents, gradients, rtol, h)
+    )
+    if views is not None:
+        return views
+    _climb(line, cotangents, gradients, h)
     return [
         _weigh(line, cotangent, gradient, rtol)
         for cotangent, gradient in zip(cotangents, gradients, strict=True)
@@ -107,27 +109,60 @@ def _quick(line, cotangents, gradients, rtol, h):
     return views if any(view.state == AGREES for view in views) else None
 
 
-def _climb(line, cotangents, gradients, rtol, h):
-    """Evaluate the ladder, finer steps first; stops where two steps in a row agree."""
+def _silent(line, cotangents, gradients, h):
+    """Views of nothing: backward says zero, and no output changes at a large step either."""
+    if any(np.any(gradient) for gradient in gradients) or not line.pair(h).unchanged:
+        return None
+    if not line.pair(h * line.ratio**2).unchanged:
+        return None
+    return [View(NULL, 0.0, 0.0, 0.0, h) for _ in cotangents]
+
+
+def _descend(line, cotangents, gradients, rtol, h):
+    """Views at a finer step where two of them in a row agree, else None."""
+    coarse = _quick(line, cotangents, gradients, rtol, h / line.ratio)
+    fine = _quick(line, cotangents, gradients, rtol, h / line.ratio**2)
+    return fine if coarse is not None else None
+
+
+def _around_kinks(line, cotangents, gradients, rtol, h):
+    """Views through cotangents that leave out the few outputs with a kink within the step.
+
+    Backward is linear: asked about the other outputs alone, it answers for them alone. Where more
+    than a few outputs have a kink at the point itself, which no finer step gets past, the point is
+    to be moved instead.
+    """
+    fine, pair = line.pair(h / line.ratio**2), line.pair(h)
+    if not (pair.finite and fine.finite):
+        return None
+    bent = pair.bends() > BEND * max(length(pair.slope) / np.sqrt(pair.slope.size), 1e-300)
+    lasting = bent & (fine.bends() > 0.5 * pair.bends())
+    if not bent.any() or lasting.mean() > LASTING or bent.mean() > LEFT_OUT:
+        return None
+    kept = [np.where(bent, 0.0, cotangent) for cotangent in cotangents]
+    asked = [
+        gradients_of(line.problem, Contract(), line.problem.vjp(cotangent))[line.index]
+        for cotangent in kept
+    ]
+    if any(gradient is None for gradient in asked):
+        return None
+    return _quick(line, kept, asked, rtol, h)
+
+
+def _climb(line, cotangents, gradients, h):
+    """Evaluate the rest of the ladder, as far as it gets better."""
     q = line.ratio
-    previous = False
-    for rung in (h / q, h / q**2):
-        views = _quick(line, cotangents, gradients, rtol, rung)
-        if views is not None and previous:
-            return views
-        previous = views is not None
     for rung in (h * q, h * q**2, h * q**3):
         line.pair(rung)
-    for _ in range(3):  # further, while the best step is the last one on its side
+    for _ in range(3):
         steps = sorted(h for h, pair in line.pairs.items() if pair.finite)
         best = {_best(line, d, g)[0] for d, g in zip(cotangents, gradients, strict=True)}
         if not steps or min(best) <= steps[0]:
             line.pair(min(line.pairs) / q)
-        elif max(best) >= steps[-1] and np.isfinite(line.pairs[max(line.pairs)].slope).all():
+        elif max(best) >= steps[-1] and line.pairs[max(line.pairs)].finite:
             line.pair(max(line.pairs) * q)
         else:
-            break
-    return None
+            return
 
 
 def _compare(pair, cotangent, gradient):
@@ -140,10 +175,11 @@ def _compare(pair, cotangent, gradient):
 def _best(line, cotangent, gradient):
     """(step, residual, scale, error) where the differences' own error is smallest.
 
-    The error at a step is what the rounding makes of it, plus a share of how much the quotient
-    changed since the coarser step, plus a share of how much it will change at the finer one.
-    Shares of 1 / q are larger than the 1 / q^2 that smooth functions have: Ridders' extrapolation
-    is known to promise too much.
+    The error at a step is what rounding makes of it, plus a share of how much the quotient changed
+    since the coarser step, plus by how much any finer step contradicts it beyond that step's own
+    rounding (Lepski 1990): far out a function that has levelled off looks settled, too. The share,
+    1 / q, is larger than the 1 / q^2 that smooth functions have, since an extrapolated error is
+    known to promise too much.
     """
     steps = sorted((h for h, pair in line.pairs.items() if pair.finite), reverse=True)
     if not steps:
@@ -151,12 +187,18 @@ def _best(line, cotangent, gradient):
     rounding = line.measured_noise(cotangent)
     seen = [_compare(line.pairs[h], cotangent, gradient) for h in steps]
     best = None
-    for i, h in enumerate(steps):
-        coarser = abs(seen[i][0] - seen[i - 1][0]) if i else abs(seen[i][0] - seen[min(1, len(seen) - 1)][0]) * line.ratio
-        finer = abs(seen[i][0] - seen[i + 1][0]) if i + 1 < len(steps) else 0.0
-        error = coarser / line.ratio + max(rounding / h, finer / line.ratio)
+    for i, (h, (residual, scale)) in enumerate(zip(steps, seen, strict=True)):
+        finer = [
+            abs(residual - other) - 3 * rounding / step
+            for step, (other, _) in zip(steps[i + 1 :], seen[i + 1 :], strict=True)
+        ]
+        coarser = abs(residual - seen[i - 1][0]) / line.ratio if i else 0.0
+        error = rounding / h + max(finer, default=0.0) + coarser
+        if i == 0:  # nothing coarser to compare with
+            error = rounding / h + abs(residual - seen[min(1, len(seen) - 1)][0])
+        error = max(error, rounding / h)
         if best is None or error < best[3]:
-            best = (h, *seen[i], error)
+            best = (h, residual, scale, error)
     return best
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from minillm.gradcheck import arrays
 from minillm.tree import leaves, map_leaves
 
-__all__ = ["Leaf", "Problem", "argument_names"]
+__all__ = ["Leaf", "Problem", "argument_names", "scale_of"]
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from minillm.gradcheck import contract as contracts
 from minillm.gradcheck import elements, locate
 from minillm.gradcheck.diagnosis import diagnose as find_mistakes
 from minillm.gradcheck.evidence import Evidence
-from minillm.gradcheck.judge import AGREES, DIFFERS, KINK, NULL, default_rtol, judge
+from minillm.gradcheck.judge import AGREES, DIFFERS, KINK, NULL, judge
 from minillm.gradcheck.mistakes import of_contract
 from minillm.gradcheck.opinion import second_opinion
 from minillm.gradcheck.report import FAIL, INCONCLUSIVE, PASS, LeafResult, Report
-from minillm.gradcheck.steps import Line, length
+from minillm.gradcheck.steps import Line, default_rtol
 
 __all__ = ["run"]
 

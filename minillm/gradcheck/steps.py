@@ -11,7 +11,12 @@ import numpy as np
 
 from minillm.gradcheck.problem import scale_of
 
-__all__ = ["Line", "Pair", "length"]
+__all__ = ["Line", "Pair", "default_rtol", "length"]
+
+
+def default_rtol(dtype):
+    """Ten times the square root of the precision: far above rounding, far below any mistake."""
+    return 10 * float(np.sqrt(np.finfo(dtype).eps))
 
 
 def length(values):
@@ -35,6 +40,10 @@ class Pair:
             self.second = (plus - centre) + (minus - centre)  # (out_size,)
         self.finite = bool(np.isfinite(plus).all() and np.isfinite(minus).all())
         self.unchanged = bool(np.array_equal(plus, centre) and np.array_equal(minus, centre))
+
+    def bends(self):
+        """(out_size,) how much the slopes to the left and to the right of the point differ."""
+        return np.abs(self.second) / self.h
 
     def kink(self, cotangent):
         """How much the one-sided slopes differ, as seen through a cotangent."""
