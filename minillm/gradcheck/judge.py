@@ -150,14 +150,14 @@ def _around_kinks(line, cotangents, gradients, rtol, h):
 
 
 def _climb(line, cotangents, gradients, h):
-    """Evaluate the rest of the ladder, as far as it gets better."""
+    """Evaluate the rest of the ladder: down to where only rounding is left, up while it helps."""
     q = line.ratio
     for rung in (h * q, h * q**2, h * q**3):
         line.pair(rung)
-    for _ in range(3):
+    for _ in range(5):
         steps = sorted(h for h, pair in line.pairs.items() if pair.finite)
         best = {_best(line, d, g)[0] for d, g in zip(cotangents, gradients, strict=True)}
-        if not steps or min(best) <= steps[0]:
+        if not steps or min(best) <= steps[0] or line.still_falling(cotangents[0]):
             line.pair(min(line.pairs) / q)
         elif max(best) >= steps[-1] and line.pairs[max(line.pairs)].finite:
             line.pair(max(line.pairs) * q)

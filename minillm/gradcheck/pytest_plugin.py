@@ -11,10 +11,11 @@ import os
 import shlex
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from minillm.gradcheck.report import INCONCLUSIVE, PASS, GradientError
+from minillm.gradcheck.report import INCONCLUSIVE, PASS, GradientError, Report
 
 MARKER = "gradcheck(inconclusive_ok=True): an inconclusive gradient check does not fail this test"
 
@@ -26,11 +27,14 @@ class Run:
         self.seed = config.getoption("gradcheck_seed") or 0
         self.full = config.getoption("gradcheck_full")
         self.keep = config.getoption("gradcheck_json") is not None
-        self.item = None
-        self.reports = []  # (report, inconclusive_ok) since the last of pytest's own reports
+        self.item: Any = None
+        self.reports: list[
+            tuple[Report, bool]
+        ] = []  # (report, inconclusive_ok) since the last of pytest's own reports
 
     def inconclusive_ok(self):
         """What the running test's marker says."""
+        __tracebackhide__ = True
         marker = self.item.get_closest_marker("gradcheck")
         if marker is None:
             return False
@@ -45,19 +49,19 @@ class Run:
     def has(self, report):
         return any(kept is report for kept, _ in self.reports)
 
-    def command(self, report):
+    def command(self, item, report):
         """The line that runs this test again as it ran here."""
-        path, separator, test = self.item.nodeid.partition("::")
-        path = _relative(self.item.config, self.item.config.rootpath / path)
+        path, separator, test = item.nodeid.partition("::")
+        path = _relative(item.config, item.config.rootpath / path)
         options = [f"--gradcheck-seed={self.seed}"] if self.has(report) else []
         options += ["--gradcheck-full"] if self.full and self.has(report) else []
         return shlex.join(["pytest", path + separator + test, *options])
 
-    def take(self):
+    def take(self, item):
         """The reports so far as JSON texts, where a file of them is wanted; then forget them."""
         entries = []
         for report, inconclusive_ok in self.reports if self.keep else ():
-            entry = {"test": self.item.nodeid, "inconclusive_ok": inconclusive_ok}
+            entry = {"test": item.nodeid, "inconclusive_ok": inconclusive_ok}
             entries.append(json.dumps(entry | {"report": report.to_dict()}, ensure_ascii=False))
         self.reports = []
         return entries
@@ -76,6 +80,9 @@ class Checks:
 
     def __init__(self, run):
         self._run = run
+
+    def __repr__(self):
+        return f"<gradcheck with seed {self._run.seed}>"
 
     def __call__(self, forward, backward, args, *more, **options):
         __tracebackhide__ = True
@@ -116,6 +123,12 @@ class Checks:
         from minillm.gradcheck.adapters import check_module
 
         return self._passes(check_module, (module, args, *more), options)
+
+    def draw(self, *shapes, **options):
+        """The arrays of `minillm.gradcheck.draw`, with this run's seed."""
+        from minillm.gradcheck.drawing import draw
+
+        return draw(*shapes, **{"seed": self._run.seed} | options)
 
     def _passes(self, check, args, options):
         __tracebackhide__ = True
@@ -184,19 +197,20 @@ def pytest_runtest_makereport(item, call):
             report.longrepr = _readable(item, call.excinfo, run)
         if not run.has(error.report):  # raised by the test itself
             run.reports.append((error.report, False))
-    report.gradcheck = run.take()
+    report.gradcheck = run.take(item)
 
 
 class JsonFile:
     """Collects the reports of the run and writes them at its end, whole or not at all."""
 
     def __init__(self, config, file):
-        self.run, self.entries, self.problem = config.stash[RUN], [], ""
-        self.name, self.path = file, config.invocation_params.dir / file
+        self.run, self.problem = config.stash[RUN], ""
+        self.entries: list[str] = []
+        self.name, self.path = file, (config.invocation_params.dir / file).resolve()
         self.temporary = self.path.parent / f".unfinished-{self.path.name}-{os.getpid()}"
         try:
-            if self.path.is_dir():
-                raise IsADirectoryError(0, "it is a folder")
+            if self.path.exists() and not self.path.is_file():
+                raise OSError(0, "it exists and is no plain file")
             self.temporary.touch()
             self.temporary.unlink()
         except OSError as error:
@@ -244,9 +258,15 @@ def _readable(item, excinfo, run):
     """The report in place of the traceback; pytest shows it as what `pytest.fail` was told."""
     report, place = excinfo.value.report, _asked(excinfo.tb)
     file = _relative(item.config, place.tb_frame.f_code.co_filename)
-    lines = [str(report), f"  pytest: {run.command(report)}", f"  at {file}:{place.tb_lineno}"]
+    lines = [
+        str(report),
+        f"  pytest: {run.command(item, report)}",
+        f"  at {file}:{place.tb_lineno}",
+    ]
     if report.verdict == INCONCLUSIVE:
-        lines += ["  if that can't be helped: @pytest.mark.gradcheck(inconclusive_ok=True)"]
+        lines += [
+            "  if that is all one can know here: @pytest.mark.gradcheck(inconclusive_ok=True)"
+        ]
     lines += getattr(excinfo.value, "__notes__", [])  # Hypothesis tells the failing case in them
     failure = pytest.fail.Exception("\n".join(lines), pytrace=False)
     shown = item.repr_failure(pytest.ExceptionInfo.from_exc_info((type(failure), failure, place)))

@@ -93,6 +93,18 @@ class Line:
         seen = length(cotangent * smallest.second) / np.sqrt(12) if smallest else 0.0
         return max(seen, self.eps * length(cotangent * self.problem.flat))
 
+    def still_falling(self, cotangent):
+        """Whether the second difference shrinks with the step even at the smallest one.
+
+        Rounding does not shrink; what does is the function's own bending.
+        """
+        finite = sorted((p for p in self.pairs.values() if p.finite), key=lambda pair: pair.h)
+        if len(finite) < 2:
+            return False
+        fine, coarse = (length(cotangent * pair.second) for pair in finite[:2])
+        floor = self.eps * length(cotangent * self.problem.flat)
+        return fine > 4 * floor and fine < coarse / np.sqrt(self.ratio)
+
 
 def _scale(problem, index):
     """The scale of a leaf; one that is all zero borrows that of the others."""

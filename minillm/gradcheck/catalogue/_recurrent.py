@@ -1,5 +1,7 @@
 """What the entries of the recurrent ops share: points to check at, and the loop over time."""
 
+from typing import Any
+
 import numpy as np
 
 from minillm.gradcheck.catalogue._entry import sizes
@@ -47,6 +49,10 @@ def layers_case(rng, kind):
     return (x, state, params), kwargs
 
 
+def add_up(total, part):
+    return {key: total[key] + part[key] for key in total}
+
+
 def through_time(
     step,
     dout,
@@ -55,7 +61,7 @@ def through_time(
     *,
     reach=lambda dy, t: dy[:, t],
     hand_on=lambda dstate, t: dstate,
-    collect=lambda total, part: {key: total[key] + part[key] for key in total},
+    collect=add_up,
     between=None,
 ):
     """Back-propagation through time and layers, with places to go wrong in.
@@ -67,10 +73,12 @@ def through_time(
     caches, _, _, params, state_given = saved
     dx, dend = dout
     between = between or ops.dropout.backward
-    dstates, dparams = [], []
+    dstates: list[Any] = []
+    dparams: list[dict] = []
     for layer in reversed(range(len(params))):
         dropped, steps = caches[layer]
-        dy, dxs = dx, []
+        dy = dx
+        dxs: list[np.ndarray] = []
         dnow = map_leaves(lambda leaf, layer=layer: leaf[layer], dend)
         total = map_leaves(np.zeros_like, params[layer])
         for t in reversed(range(len(steps))):
