@@ -115,7 +115,9 @@ def _backward_twice(problem, contract):
         second = gradients_of(problem, Contract(), raw)
         for leaf, a, b in zip(problem.leaves, first, second, strict=True):
             if spent is None and a is not None and (b is None or not _near(a, b, leaf)):
-                spent = f"a second backward from the same cache gives another gradient of {leaf.name}"
+                spent = (
+                    f"a second backward from the same cache gives another gradient of {leaf.name}"
+                )
     except Exception as error:
         spent = f"a second backward from the same cache raises {type(error).__name__}: {error}"
     if spent:
@@ -162,9 +164,13 @@ def gradients_of(problem, contract, raw):
         for i in mine:
             leaf = problem.leaves[i]
             found[i] = _fitting(contract, leaf, came.pop(leaf.name, None))
-        constants = {f"{name}.{path}" if path else name for path, _ in leaves(problem.args[argument])}
+        constants = {
+            f"{name}.{path}" if path else name for path, _ in leaves(problem.args[argument])
+        }
         for extra in came.keys() - constants:
-            contract.add("extra", extra, f"backward returns a gradient for {extra}, which is no argument")
+            contract.add(
+                "extra", extra, f"backward returns a gradient for {extra}, which is no argument"
+            )
     return found
 
 
@@ -176,7 +182,9 @@ def by_argument(problem, contract, raw):
         keys = {problem.names[i]: i for i in range(count)}
         keys |= {f"d{name}": i for name, i in keys.items()}
         for key in raw.keys() - keys.keys():
-            contract.add("extra", str(key), f"backward returns a gradient named {key!r}; expected {labels}")
+            contract.add(
+                "extra", str(key), f"backward returns a gradient named {key!r}; expected {labels}"
+            )
         return {keys[key]: value for key, value in raw.items() if key in keys}
     if count == 1:
         nest = isinstance(problem.args[0], list | tuple)
@@ -213,7 +221,9 @@ def _fitting(contract, leaf, gradient):
         gradient = np.asarray(float(gradient), leaf.dtype)
     dtype, shape = arrays.dtype_name(gradient), tuple(gradient.shape)
     if dtype != leaf.dtype:
-        contract.add("dtype", leaf.name, f"the gradient of {leaf.name} must be {leaf.dtype}, got {dtype}")
+        contract.add(
+            "dtype", leaf.name, f"the gradient of {leaf.name} must be {leaf.dtype}, got {dtype}"
+        )
     if shape != leaf.value.shape:
         message = f"the gradient of {leaf.name} must have shape {leaf.value.shape}, got {shape}"
         contract.add("shape", leaf.name, message)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 __all__ = ["documented", "sized"]
 
 LINE = re.compile(r"\s*(?:[-*]\s*)?(?P<names>\w+(?:\s*,\s*\w+)*)\s*:\s*(?P<what>.+)")
-DIMENSION = re.compile(r"\.\.\.|\d+|(?P<factor>\d*)\s*(?P<letter>[^\W\d]\w*)")
+DIMENSION = re.compile(r"(?P<factor>\d*)\s*(?P<letter>\.\.\.|[^\W\d]\w*)?")
 DIMENSIONS = r"(?<!\w)\(([^()]*)\)"  # no call, such as sqrt(D)
 ENTRY = re.compile(r"[\"'](\w+)[\"']\s*:\s*" + DIMENSIONS)
 BELOW = re.compile(r"\s*integers? in \[0, (\w+)\)")
@@ -26,11 +26,22 @@ ELLIPSIS = (2, 3)
 
 
 @dataclass(frozen=True)
+class Dimension:
+    """4K is Dimension(4, "K"), 3 is Dimension(3, None), "..." is Dimension(1, "...")."""
+
+    factor: int
+    letter: str | None
+
+
+ANY = Dimension(1, "...")
+
+
+@dataclass(frozen=True)
 class Documented:
     """What a docstring says of one array: its kind, its dimensions, the letter it stays below."""
 
     kind: str
-    dimensions: tuple[str, ...]
+    dimensions: tuple[Dimension, ...]
     below: str | None = None
 
 
@@ -57,7 +68,7 @@ def sized(arrays, shapes):
     for path, shape in shapes.items():
         if path in arrays:
             _match(arrays[path].dimensions, shape, sizes)
-    letters = [letter for a in arrays.values() for d in a.dimensions for letter in _letters(d)]
+    letters = [d.letter for a in arrays.values() for d in a.dimensions if d.letter]
     letters += [a.below for a in arrays.values() if a.below and not a.below.isdecimal()]
     taken = {size for known in sizes.values() for size in known}
     free = [size for size in (*SIZES, *range(14, 99)) if size not in taken]
@@ -81,7 +92,7 @@ def _arrays(name, what):
         return
     before, after = what[: match.start()].lower(), what[match.end() :]
     below = BELOW.match(after)
-    tuple_like = len(dimensions) != 1 or "," in match[1] or "..." in dimensions
+    tuple_like = len(dimensions) != 1 or "," in match[1] or ANY in dimensions
     named = "shape" in before or (tuple_like and re.search(r"array|float", before))
     sure = tuple_like and not before.strip()
     if below:
@@ -93,50 +104,42 @@ def _arrays(name, what):
 
 
 def _dimensions(text):
+    """The dimensions between two parentheses, or None where they are something else."""
     parts = [part.strip() for part in text.split(",")]
     if parts[-1] == "":
         parts.pop()
-    good = all(DIMENSION.fullmatch(part) for part in parts) and parts.count("...") < 2
-    return tuple(parts) if good else None
-
-
-def _letters(dimension):
-    if dimension == "...":
-        return [dimension]
-    match = DIMENSION.fullmatch(dimension)
-    return [match["letter"]] if match["letter"] else []
+    found = []
+    for part in parts:
+        match = DIMENSION.fullmatch(part)
+        if not part or match is None:
+            return None
+        found.append(Dimension(int(match["factor"] or 1), match["letter"]))
+    return tuple(found) if found.count(ANY) < 2 else None
 
 
 def _match(dimensions, shape, sizes):
     """Learn the letters' sizes from a shape, where it has as many dimensions."""
-    extra = len(shape) - len(dimensions) + 1
-    spread = list(dimensions)
-    if "..." in spread:
-        place = spread.index("...")
-        if extra < 0:
+    if ANY in dimensions:
+        place = dimensions.index(ANY)
+        end = len(shape) - (len(dimensions) - place - 1)
+        if end < place:
             return
-        sizes.setdefault("...", tuple(shape[place : place + extra]))
-        shape = (*shape[:place], *shape[place + extra :])
-        spread.pop(place)
-    if len(shape) != len(spread):
+        sizes.setdefault("...", shape[place:end])
+        dimensions = dimensions[:place] + dimensions[place + 1 :]
+        shape = shape[:place] + shape[end:]
+    if len(shape) != len(dimensions):
         return
-    for dimension, size in zip(spread, shape, strict=True):
-        match = DIMENSION.fullmatch(dimension)
-        factor = int(match["factor"] or 1) if match["letter"] else 0
-        if factor and size % factor == 0:
-            sizes.setdefault(match["letter"], (size // factor,))
+    for dimension, size in zip(dimensions, shape, strict=True):
+        if dimension.letter and size % dimension.factor == 0:
+            sizes.setdefault(dimension.letter, (size // dimension.factor,))
 
 
 def _text(array, sizes):
+    """A documented array as the text after an argument's name."""
     shape: list[int] = []
     for dimension in array.dimensions:
-        match = DIMENSION.fullmatch(dimension)
-        if dimension == "...":
-            shape += sizes[dimension]
-        elif match["letter"]:
-            shape.append(int(match["factor"] or 1) * sizes[match["letter"]][0])
-        else:
-            shape.append(int(dimension))
+        known = sizes[dimension.letter] if dimension.letter else (1,)
+        shape += [dimension.factor * size for size in known]
     text = ",".join(map(str, shape)) or "()"
     if array.kind == "int":
         size = int(array.below) if array.below.isdecimal() else sizes[array.below][0]

@@ -57,4 +57,3 @@ def filled(shape, rng, dtype="float64"):
     if isinstance(shape, list | tuple):
         return type(shape)([filled(child, rng, dtype) for child in shape])
     return shape
-

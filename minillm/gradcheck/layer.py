@@ -1,6 +1,6 @@
 """A layer object, as most course code has it, seen as a pair of functions.
 
-    layer.forward(x) -> out;  layer.backward(dout) -> dx;  layer.params["W"], layer.grads["W"]
+layer.forward(x) -> out;  layer.backward(dout) -> dx;  layer.params["W"], layer.grads["W"]
 """
 
 import copy

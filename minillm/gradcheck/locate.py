@@ -71,9 +71,7 @@ def _bisect(problem, index, cotangent, gradient, direction, h):
         part = np.zeros_like(direction)
         part[start:stop] = direction[start:stop]
         x = problem.leaves[index].value
-        ends = [
-            problem.rounded(index, x + side * h * part.reshape(x.shape)) for side in (1, -1)
-        ]
+        ends = [problem.rounded(index, x + side * h * part.reshape(x.shape)) for side in (1, -1)]
         plus, minus = (problem.evaluate({index: end}) for end in ends)
         slope = float(cotangent @ (plus - minus))
         return slope - float(gradient @ (ends[0] - ends[1]).ravel())

@@ -8,10 +8,19 @@ __all__ = ["of_contract"]
 
 CAUSES = {
     "shape": ("shape", "the gradient of {leaf} has another shape than {leaf}"),
-    "dtype": ("dtype", "an array of another dtype, for one np.zeros or a Python constant's, slipped in"),
+    "dtype": (
+        "dtype",
+        "an array of another dtype, for one np.zeros or a Python constant's, slipped in",
+    ),
     "missing": ("missing", "{leaf} is differentiated, but its gradient is not returned"),
-    "structure": ("missing", "a gradient was left out of what backward returns, or is not an array"),
-    "mutates": ("mutates", "an operation in place (+=, *=, out=) works on an array that is not its own"),
+    "structure": (
+        "missing",
+        "a gradient was left out of what backward returns, or is not an array",
+    ),
+    "mutates": (
+        "mutates",
+        "an operation in place (+=, *=, out=) works on an array that is not its own",
+    ),
     "not deterministic": ("not_deterministic", "randomness is drawn inside forward"),
     "cache spent": ("cache_spent", "backward changes or consumes what forward saved"),
     "not finite": ("not_finite", "a division by zero, log of zero, or overflow in backward"),
@@ -31,11 +40,18 @@ def of_contract(findings, evidence):
         if finding.rule not in CAUSES:
             continue
         cause, text = CAUSES[finding.rule]
-        summed = finding.rule == "shape" and evidence is not None and _sum_is_missing(finding, evidence)
+        summed = (
+            finding.rule == "shape" and evidence is not None and _sum_is_missing(finding, evidence)
+        )
         if summed:
-            cause, text = "missing_sum", "the sum over the axes along which {leaf} is broadcast is missing"
+            cause, text = (
+                "missing_sum",
+                "the sum over the axes along which {leaf} is broadcast is missing",
+            )
         text = text.format(leaf=finding.leaf)
-        found.append(Diagnosis(cause, finding.leaf, text, 0.9 if summed or cause != "shape" else 0.6))
+        found.append(
+            Diagnosis(cause, finding.leaf, text, 0.9 if summed or cause != "shape" else 0.6)
+        )
     return found
 
 
@@ -54,6 +70,8 @@ def _sum_is_missing(finding, evidence):
         if summed.size != numeric.size:
             return False
         off = np.abs(summed.reshape(numeric.shape) - numeric)
-        if np.nanmax(off, initial=0) > 1e3 * evidence.precision * np.nanmax(np.abs(numeric), initial=0):
+        if np.nanmax(off, initial=0) > 1e3 * evidence.precision * np.nanmax(
+            np.abs(numeric), initial=0
+        ):
             return False
     return True

@@ -5,6 +5,8 @@ where f is holomorphic: np.abs, np.linalg.norm, np.var and comparisons make it w
 is quoted only where the differences bear it out.
 """
 
+import warnings
+
 import numpy as np
 
 from minillm.gradcheck import arrays
@@ -54,7 +56,8 @@ def _complex_slope(problem, index, direction):
         return leaf + 1j * TINY * direction if place == index else leaf
 
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("error", np.exceptions.ComplexWarning)  # a part would be lost
             out, _ = problem.call([map_leaves(put, arg) for arg in problem.args])
         found = [np.asarray(leaf) for _, leaf in leaves(out)]
         if not all(np.iscomplexobj(leaf) for leaf in found):

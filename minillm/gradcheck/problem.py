@@ -169,7 +169,9 @@ class Problem:
             reach = np.clip(np.abs(x), scale / 2, 2 * scale)
             push = by * sign * rng.uniform(0.5, 1.5, x.shape) * reach
             changes[index] = self.rounded(index, x + push)
-        return Problem(self.forward, self.backward, self.args_with(changes), self.kwargs, self.names)
+        return Problem(
+            self.forward, self.backward, self.args_with(changes), self.kwargs, self.names
+        )
 
 
 def scale_of(values):

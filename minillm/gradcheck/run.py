@@ -127,7 +127,9 @@ def _leaf(problem, index, contract, setting, rng, result):
         elif found.state == AGREES:
             _set(result, PASS)
         else:
-            zero = found.state == NULL and found.reason != "noise" and setting.may_vanish(result.name)
+            zero = (
+                found.state == NULL and found.reason != "noise" and setting.may_vanish(result.name)
+            )
             _set(result, PASS if zero else INCONCLUSIVE, found.reason)
         return found
     return None

@@ -72,7 +72,9 @@ class Line:
         """The outputs at +h and -h, evaluated once."""
         if h not in self.pairs:
             x = self.problem.leaves[self.index].value
-            ends = [self.problem.rounded(self.index, x + side * h * self.direction) for side in (1, -1)]
+            ends = [
+                self.problem.rounded(self.index, x + side * h * self.direction) for side in (1, -1)
+            ]
             plus, minus = (self.problem.evaluate({self.index: end}) for end in ends)
             direction = (ends[0] - ends[1]) / (2 * h)
             self.pairs[h] = Pair(h, plus, minus, self.problem.flat, direction)
