@@ -14,6 +14,7 @@ from minillm.cli.bench import bench
 from minillm.cli.demo import demo
 from minillm.cli.eval import eval_
 from minillm.cli.generate import generate
+from minillm.cli.gradcheck import gradcheck
 from minillm.cli.options import Commands, one_line
 from minillm.cli.train import train
 from minillm.errors import UserError
@@ -39,7 +40,7 @@ def cli(context):
         click.echo(context.get_help())
 
 
-for command in (demo, train, eval_, generate, bench):
+for command in (demo, train, eval_, generate, bench, gradcheck):
     cli.add_command(command)
 
 

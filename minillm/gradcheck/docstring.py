@@ -130,7 +130,7 @@ def _match(dimensions, shape, sizes):
     if len(shape) != len(dimensions):
         return
     for dimension, size in zip(dimensions, shape, strict=True):
-        if dimension.letter and size % dimension.factor == 0:
+        if dimension.letter and dimension.factor and size % dimension.factor == 0:
             sizes.setdefault(dimension.letter, (size // dimension.factor,))
 
 

@@ -15,7 +15,7 @@ from minillm.training import OPTIMIZERS, TrainConfig, counting
 
 ROOT = str(Path(__file__).parents[2])
 ALL = [setting for group in SETTINGS.values() for setting in group]
-COMMANDS = [["demo"], ["train"], ["eval"], ["generate"], ["bench", "cpu"]]
+COMMANDS = [["demo"], ["train"], ["eval"], ["generate"], ["bench", "cpu"], ["gradcheck"]]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
