@@ -85,3 +85,9 @@ def last_block_of_queries_only(dout, saved, ops):
     last = (dout.shape[2] - 1) // saved[7] * saved[7]
     late = np.where(np.arange(dout.shape[2])[:, None] >= last, dout, 0)
     return dq, *ops.right(late, saved)[1:3], dbias
+
+
+@wrong("sign", "The bias as a penalty on distance, to be subtracted; here it is added.")
+def bias_taken_for_a_penalty(dout, saved, ops):
+    *grads, dbias = ops.right(dout, saved)
+    return *grads, None if dbias is None else -dbias

@@ -109,3 +109,8 @@ def bias_of_one_token(dloss, saved, ops):
     loss_saved = pieces(saved)[3]
     first = int(np.argmax(loss_saved[1]))
     return dx, dweight, None if dbias is None else dlogits_of(dloss, loss_saved)[first]
+
+
+@wrong("sign", "Target minus probability, the step downhill instead of the gradient.")
+def target_minus_probability(dloss, saved, ops):
+    return scaled(ops.right(dloss, saved), -1)

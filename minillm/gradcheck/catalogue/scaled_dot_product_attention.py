@@ -120,3 +120,9 @@ def bias_not_summed(dout, saved, ops):
 def values_for_the_wrong_query(dout, saved, ops):
     dq, dk, _, dbias = ops.right(dout, saved)
     return dq, dk, ops.right(dout[:, :, ::-1], saved)[2], dbias
+
+
+@wrong("zero", "The bias was taken for a constant, like a mask: its gradient stays at zero.")
+def bias_gets_nothing(dout, saved, ops):
+    *grads, dbias = ops.right(dout, saved)
+    return *grads, None if dbias is None else np.zeros_like(dbias)
