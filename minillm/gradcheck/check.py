@@ -8,7 +8,7 @@ import numpy as np
 from minillm.gradcheck import arrays
 from minillm.gradcheck.arguments import parse_argument
 from minillm.gradcheck.docstring import documented, sized
-from minillm.gradcheck.drawing import draw, filled, is_shape
+from minillm.gradcheck.drawing import filled, is_shape
 from minillm.gradcheck.layer import LayerPair
 from minillm.gradcheck.problem import Problem, argument_names
 from minillm.gradcheck.replay import replay_line

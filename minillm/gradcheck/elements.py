@@ -20,7 +20,7 @@ def judge_each(problem, index, contract, judgement, rtol=None):
     rtol = default_rtol(leaf.dtype) if rtol is None else rtol
     gradients = [found[index] for found in contract.gradients]
     typical = [length(gradient) / np.sqrt(gradient.size) for gradient in gradients]
-    line = judgement.lines[0]
+    line = judgement.line
     noise = [SAFETY * line.noise(cotangent, judgement.h) for cotangent in contract.cotangents]
     worst = judgement
     for element in range(leaf.value.size):

@@ -5,7 +5,7 @@ steps, which measures truncation and rounding, tells a kink from a mistake, and 
 differences have no power. A gradient fails only after that.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -40,35 +40,32 @@ class View:
 
 @dataclass
 class Judgement:
-    """What was found for one leaf: the worst view, and all lines."""
+    """What was found for one leaf: the view that decides, and the line it is of."""
 
     state: str
     reason: str | None
-    view: View | None
+    view: View
     cotangent: int  # which cotangent the worst view is through
     h: float  # the step at which differences are best
     tolerance: float
-    lines: list[Line] = field(default_factory=list)
+    line: Line
 
 
 def judge(problem, index, cotangents, gradients, rng, rtol=None, n_lines=2):
     """Compare one leaf's gradients, one for each cotangent, along random directions."""
     leaf = problem.leaves[index]
     rtol = default_rtol(leaf.dtype) if rtol is None else rtol
-    h, worst, lines = None, None, []
+    h = None
+    judgements: list[Judgement] = []
     for _ in range(n_lines):
         line = Line.random(problem, index, rng)
-        lines.append(line)
         views = look(line, cotangents, gradients, rtol, h)
-        found = _worst(views, rtol)
+        found = max(range(len(views)), key=lambda i: _rank(views[i]))
         h = views[found].h
-        judgement = _judgement(line, views, found, rtol, gradients)
-        if worst is None or _rank(judgement, rtol) > _rank(worst, rtol):
-            worst = judgement
-        if worst.state in (KINK, DIFFERS):
+        judgements.append(_judgement(line, views, found, rtol, gradients))
+        if judgements[-1].state in (KINK, DIFFERS):
             break
-    worst.lines = lines
-    return worst
+    return max(judgements, key=lambda judgement: _rank(judgement.view))
 
 
 def look(line, cotangents, gradients, rtol, h=None):
@@ -239,22 +236,16 @@ def _is_kink(line, cotangent, residual):
     return fine > 0.5 * coarse and abs(residual) <= 1.1 * explained
 
 
-def _rank(judgement, rtol):
-    order = (AGREES, NULL, UNSURE, KINK, DIFFERS).index(judgement.state)
-    return order, judgement.view.relative
-
-
-def _worst(views, rtol):
-    """The view that decides: a disagreement, else a doubt, else the largest error."""
-    order = {NULL: 0, AGREES: 1, UNSURE: 2, KINK: 3, DIFFERS: 4}
-    return max(range(len(views)), key=lambda i: (order[views[i].state], views[i].relative))
+def _rank(view):
+    """What decides among views: a disagreement, else a doubt, else the largest error."""
+    return (NULL, AGREES, UNSURE, KINK, DIFFERS).index(view.state), view.relative
 
 
 def _judgement(line, views, found, rtol, gradients):
     view = views[found]
     tolerance = rtol + (SAFETY * view.error / view.scale if view.scale else 0.0)
     reason = _reason(line, view, gradients) if view.state in (NULL, UNSURE, KINK) else None
-    return Judgement(view.state, reason, view, found, view.h, tolerance)
+    return Judgement(view.state, reason, view, found, view.h, tolerance, line)
 
 
 def _reason(line, view, gradients):

@@ -20,7 +20,7 @@ TINY = 1e-30  # far below the last digit of any value: the step leaves no trunca
 
 def second_opinion(problem, index, judgement, contract):
     """A sentence for the report, or None where a complex step says nothing."""
-    line = judgement.lines[0]
+    line = judgement.line
     pair = line.pairs.get(judgement.h)
     if pair is None or not all(
         isinstance(leaf, np.ndarray) for _, leaf in leaves(problem.args) if arrays.is_float(leaf)

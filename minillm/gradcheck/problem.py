@@ -156,8 +156,8 @@ class Problem:
         return map_leaves(cut, self.out)
 
     def _flatten(self, out):
-        parts = [_host(leaf) for _, leaf in leaves(out) if _is_output(leaf)]
-        return np.concatenate([np.ravel(part).astype(np.float64) for part in parts] or [[]])
+        parts = [np.ravel(_host(leaf)) for _, leaf in leaves(out) if _is_output(leaf)]
+        return np.concatenate([np.empty(0), *parts]).astype(np.float64)
 
     def moved(self, rng, by=0.02):
         """The same problem at a point near by; every element is moved, small ones off zero."""
@@ -187,9 +187,9 @@ def scale_of(values):
 def argument_names(function, count):
     """Names for `count` positional arguments, from the signature where it has them."""
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
-        parameters = ()
+        parameters = []
     found = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return found[:count] + [f"argument {i}" for i in range(len(found), count)]
 

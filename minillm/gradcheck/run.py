@@ -6,7 +6,7 @@ from minillm.gradcheck import contract as contracts
 from minillm.gradcheck import elements, locate
 from minillm.gradcheck.diagnosis import diagnose as find_mistakes
 from minillm.gradcheck.evidence import Evidence
-from minillm.gradcheck.judge import AGREES, DIFFERS, KINK, NULL, judge
+from minillm.gradcheck.judge import AGREES, DIFFERS, NULL, judge
 from minillm.gradcheck.mistakes import of_contract
 from minillm.gradcheck.opinion import second_opinion
 from minillm.gradcheck.report import FAIL, INCONCLUSIVE, PASS, LeafResult, Report
@@ -22,8 +22,8 @@ ADVICE = {
     "reaches dead? Name it in allow_zero if that is right",
     "saturated": "the output does not respond to {name} within its precision, though backward "
     "returns a gradient: check at smaller values",
-    "kink": "the function has a kink (a maximum's tie, |x| or ReLU at 0) wherever {name} was moved: "
-    "check away from it",
+    "kink": "the function has a kink (a maximum's tie, |x| or ReLU at 0) wherever {name} was "
+    "moved: check away from it",
     "noise": "rounding in forward hides the gradient of {name}: use float64, inputs of ordinary "
     "size, or leave out a large constant",
     "curvature": "the output changes so sharply with {name} that no step follows it: check away "
