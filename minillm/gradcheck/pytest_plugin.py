@@ -230,7 +230,8 @@ class JsonFile:
             session.exitstatus = session.exitstatus or pytest.ExitCode.INTERNAL_ERROR
 
     def pytest_terminal_summary(self, terminalreporter):
-        wrote = f"gradcheck: {len(self.entries)} reports in {self.name}"
+        n = len(self.entries)
+        wrote = f"gradcheck: {n} report{'s' * (n != 1)} in {self.name}"
         terminalreporter.write_line(self.problem or wrote, red=bool(self.problem))
 
     def _write(self, text):
