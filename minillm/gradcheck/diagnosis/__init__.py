@@ -34,6 +34,7 @@ RULES = (
 )
 MOST = 4  # guesses about one leaf; a fifth helps nobody
 LEAST = 0.4  # likelihood below which silence is better
+STUMBLES: tuple[type[Exception], ...] = (Exception,)  # what a rule may raise and stay unheard
 
 
 def diagnose(evidence):
@@ -61,7 +62,7 @@ def _guesses(evidence, index):
     """The best guess for each cause about one leaf, the likeliest first."""
     try:
         view = View(evidence, index)
-    except Exception:  # somebody's backward refuses a cotangent: no evidence, no guess
+    except STUMBLES:  # somebody's backward refuses a cotangent: no evidence, no guess
         return []
     if not view.usable:
         return []
@@ -71,7 +72,7 @@ def _guesses(evidence, index):
             for guess in rule(view):
                 if guess.likelihood > best.get(guess.cause, guess).likelihood - 1e-12:
                     best[guess.cause] = guess
-        except Exception:  # a rule that stumbles over odd shapes has nothing to say
+        except STUMBLES:  # a rule that stumbles over odd shapes has nothing to say
             continue
     chosen = [guess for guess in best.values() if guess.likelihood >= LEAST]
     return sorted(chosen, key=lambda guess: -guess.likelihood)[:MOST]

@@ -11,6 +11,8 @@ import numpy as np
 
 __all__ = ["Block", "Guess", "View", "axis_words", "indices_words"]
 
+LARGEST = 1_000_000  # numbers in a Jacobian that is looked at whole
+
 
 @dataclass(frozen=True)
 class Guess:
@@ -47,7 +49,8 @@ class View:
         self.name, self.value = leaf.name, np.asarray(leaf.value)
         self.shape, self.size = self.value.shape, self.value.size
         self.known = np.asarray(evidence.known(index))
-        analytic = evidence.rows(index)
+        small = evidence.out_size * self.size <= LARGEST
+        analytic = evidence.rows(index) if small else None
         self.whole = analytic is not None
         if self.whole:
             self.a = np.asarray(analytic, dtype=float)
@@ -62,7 +65,7 @@ class View:
             self.a, self.n = (np.array(side, dtype=float) for side in zip(*pairs, strict=True))
             self.blocks = []
         self.usable = self.known.size > 0 and bool(np.isfinite(self.a).all())
-        self.relative = min(max(300 * evidence.precision, 1e-6), 0.05)
+        self.relative = min(max(100 * evidence.precision, 1e-6), 0.05)
         self.tol = self.relative * scale_of(self.a, self.n)
         self.kn, self.ka = self.n[:, self.known], self.a[:, self.known]
         ktol = self.tol[self.known]

@@ -27,12 +27,14 @@ def elementwise(view):
         bad = np.abs(a - n) > tol
         if not bad.any():
             continue
-        field = _field(a, n, tol, 0 if view.whole else 1)
+        field = _field(a, n, tol, len(shape), view.whole)
         if field is None:
             return
         found.append(field)
     axes, ratios, sure = max(found, key=lambda field: (field[2], field[1].size))
     low, high = float(ratios.min()), float(ratios.max())
+    if high - low <= view.relative * max(abs(low), abs(high)):
+        return  # the same factor in a part of the gradient
     spread = f"(ratios from {low:.3g} to {high:.3g})"
     source = _source(view, ratios)
     if source is not None and source[0]:
@@ -89,16 +91,17 @@ def _row_shapes(view):
     return [((view.a.shape[0],), slice(None))]
 
 
-def _field(a, n, tol, skip):
+def _field(a, n, tol, n_rows, whole):
     """(axes, ratios off one, sure) of the fewest axes on which a / n depends, or None.
 
-    `skip` leading axes have no meaning (random cotangents). sure: each ratio is seen in more than
-    one entry on average, so that it is more than a way to write the disagreement down.
+    The first n_rows axes are the output's; unless `whole` they are random cotangents, on which
+    nothing should depend. sure: each ratio is seen in more than one entry on average, so that it
+    is more than a way to write the disagreement down.
     """
     live = np.isfinite(n) & (np.abs(n) > tol)
     if (np.isfinite(n) & ~live & (np.abs(a) > tol)).any() or not live.any():
         return None
-    long = [axis for axis in range(skip, a.ndim) if a.shape[axis] > 1]
+    long = [axis for axis in range(0 if whole else n_rows, a.ndim) if a.shape[axis] > 1]
     if len(long) > MOST_AXES:
         return None
     places = np.nonzero(live)
@@ -124,17 +127,9 @@ def _field(a, n, tol, skip):
                     best = axes, boxed, True, groups
         if best is not None:
             return best[:3]
-    alone = live.reshape(int(np.prod(a.shape[:skip] or (1,))), -1) if skip else None
-    if alone is not None:
-        return None
-    rows = live.sum(tuple(range(live.ndim)[-1:])) if live.ndim else live
-    return _single(values, true, live, rows)
-
-
-def _single(values, true, live, rows):
-    """An elementwise function: no two entries share a row or all share their columns singly."""
-    counts = [live.sum(axis) for axis in range(live.ndim)]
-    if values.size < 2 or any(c.max() > 1 and c.min() > 1 for c in counts):
+    # An elementwise function: no output depends on two elements, and there is nothing to compare.
+    rows = live.reshape(int(np.prod(a.shape[:n_rows], dtype=int)), -1).sum(1)
+    if not whole or values.size < 2 or rows.max() > 1:
         return None
     return (), values / true, False
 

@@ -118,6 +118,8 @@ def _rank_of_gap(parts, zero):
             continue
         live = (np.abs(numeric) > zero).any(1) | (np.abs(analytic) > zero).any(1)
         room = max(room, min(int(live.sum()), gap.shape[1]))
+        if min((np.abs(gap) > zero).any(axis).sum() for axis in (0, 1)) < 2:
+            return 0  # one wrong column or row is of rank one whatever the mistake
         mine = _rank(gap, zero)
         rank = max(rank, mine)
         richer |= max(_rank(numeric, zero), _rank(analytic, zero)) > mine

@@ -54,11 +54,16 @@ def signs(view):
     if not np.array_equal(turned, view.wrong) or not (~view.wrong & ~view.n_zero).any():
         return
     count, alone = int(turned.sum()), (~view.n_zero).sum(1).max() <= 1
+    slices = view.full(turned).any(0).reshape(view.shape)
+    confined = any(
+        not slices.any(tuple(i for i in range(slices.ndim) if i != axis)).all()
+        for axis in range(slices.ndim)
+    )
     says = (
         f"has the right size everywhere, but in {count} of {view.entries} entries of the Jacobian "
         "the sign is turned (ratio -1.000): one term probably has the wrong sign."
     )
-    yield Guess("sign", 0.55 if alone or count < 2 else 0.94, says, -1.0)
+    yield Guess("sign", 0.55 if alone or confined or count < 2 else 0.94, says, -1.0)
 
 
 def upstream(view):
