@@ -74,6 +74,8 @@ def gradcheck(file, self_test, as_json, **choices):
     typed or in reading FILE, 3 a check was inconclusive and none failed.
     """
     if self_test:
+        if file is not None:
+            raise click.UsageError(f"--self-test takes no file, got {file}")
         return run_self_test(as_json)
     if file is None:
         raise click.UsageError("missing argument 'FILE[:NAME]'", click.get_current_context())

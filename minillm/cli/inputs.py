@@ -186,25 +186,22 @@ def _example(name, shapes):
 
 def _notes(check, documented_ones):
     """What a report does not show: where shapes came from, and what is held constant."""
-    found = set()
-    for name, value in zip(check.names, check.args, strict=True):
-        found |= {name for _, leaf in leaves(value) if _floats(leaf)}
-    if not found:
+    given = dict(zip(check.names, check.args, strict=True))
+    if not any(_kind(leaf) == "f" for _, leaf in leaves(given)):
         raise UserError(
             f"{check.name}: nothing to differentiate: no array of floats among its positional "
-            f"arguments {', '.join(check.names) or '(none)'}; give one, as in --arg x=4,7"
+            f"arguments {', '.join(given) or '(none)'}; give one, as in --arg x=4,7"
         )
     notes = []
     if documented_ones:
         notes.append(f"the docstring gave the shapes of {', '.join(documented_ones)}")
-    constant = [name for name, value in check.kwargs.items() if _floats(value)]
-    if constant:
-        notes.append(f"held constant, being keyword-only: {', '.join(constant)}")
-    return notes
+    constant = [f"{name} (integers)" for name, leaf in leaves(given) if _kind(leaf) == "i"]
+    constant += [f"{n} (keyword-only)" for n, leaf in leaves(check.kwargs) if _kind(leaf) == "f"]
+    return notes + ([f"held constant: {', '.join(constant)}"] if constant else [])
 
 
-def _floats(value):
-    return isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "f"
+def _kind(value):
+    return value.dtype.kind if isinstance(value, np.ndarray | np.generic) else None
 
 
 def _allow(checks, names):

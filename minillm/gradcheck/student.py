@@ -96,8 +96,7 @@ def opened(file):
     finally:
         sys.path, sys.dont_write_bytecode = search, bytecode
         for name in set(sys.modules) - known:
-            where = getattr(sys.modules[name], "__dict__", {}).get("__file__") or ""
-            if Path(where).is_relative_to(path.parent) or name.startswith(_package(path)):
+            if name.startswith(_package(path)) or _is_helper(name, path.parent):
                 del sys.modules[name]
 
 
@@ -222,6 +221,13 @@ def _contents(module, functions):
     if layers:
         text += f"; its classes {', '.join(layers)} can be checked from Python, with check_layer"
     return text
+
+
+def _is_helper(name, folder):
+    """Whether a module lies beside somebody's file, and is neither installed there nor ours."""
+    where = Path(getattr(sys.modules[name], "__dict__", {}).get("__file__") or "")
+    ours = name.partition(".")[0] == OURS
+    return where.is_relative_to(folder) and not ours and "site-packages" not in where.parts
 
 
 def _own(path):

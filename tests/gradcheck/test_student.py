@@ -223,6 +223,15 @@ def test_helpers_are_found_and_forgotten():
     assert not [name for name in sys.modules if name.startswith("_student")]
 
 
+def test_what_is_installed_beside_the_file_stays():
+    Path("site-packages").mkdir()
+    write("x = 1", "site-packages/installed_here.py")
+    text = "import sys; sys.path.append('site-packages'); import installed_here"
+    with opened(write(text)) as module:
+        kept = module.installed_here
+    assert sys.modules.pop("installed_here") is kept
+
+
 def test_a_file_may_have_the_name_of_a_module():
     import json
 
@@ -238,7 +247,8 @@ def test_a_name_that_is_no_identifier():
         assert module.A(3).x == 3
 
 
-def test_what_the_file_changes_is_put_back():
+def test_what_the_file_changes_is_put_back(monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     before = np.geterr(), list(sys.path), sys.dont_write_bytecode
     write("x = 1", "helper.py")
     text = """
@@ -255,7 +265,8 @@ def test_what_the_file_changes_is_put_back():
     assert sorted(os.listdir()) == ["helper.py", "layers.py"], "no __pycache__ is left"
 
 
-def test_a_file_changed_within_a_second_is_read_anew():
+def test_a_file_changed_within_a_second_is_read_anew(monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     for number in "123":
         write(f"x = {number}", "helper.py")
         with opened(write(f"import helper\ny = {number}")) as module:
