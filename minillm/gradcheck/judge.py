@@ -16,7 +16,7 @@ __all__ = ["Judgement", "View", "judge", "look"]
 
 AGREES, NULL, UNSURE, KINK, DIFFERS = "agrees", "null", "unsure", "kink", "differs"
 QUICK = 1e-5  # rounding this small beside the gradient leaves a quick look all its power
-POWER = {"float64": 1e-3, "float32": 3e-2}  # an uncertainty above this share has none
+POWER = {"float64": 1e-2, "float32": 3e-2}  # an uncertainty above this share has none
 BEND = 0.1  # a slope that changes by this share of the typical one within a step has a kink there
 LEFT_OUT = 0.1  # share of the outputs that may be left out for their kinks
 LASTING = 0.01  # share of the outputs with a kink at the point itself that may be
@@ -154,9 +154,10 @@ def _climb(line, cotangents, gradients, h):
     for _ in range(5):
         steps = sorted(h for h, pair in line.pairs.items() if pair.finite)
         best = {_best(line, d, g)[0] for d, g in zip(cotangents, gradients, strict=True)}
+        largest = line.pairs[max(line.pairs)]
         if not steps or min(best) <= steps[0] or line.still_falling(cotangents[0]):
             line.pair(min(line.pairs) / q)
-        elif max(best) >= steps[-1] and line.pairs[max(line.pairs)].finite:
+        elif max(best) >= steps[-1] and largest.finite and not _bent(line, largest, cotangents[0]):
             line.pair(max(line.pairs) * q)
         else:
             return
@@ -174,13 +175,15 @@ def _best(line, cotangent, gradient):
 
     The error at a step is what rounding makes of it, plus a share of how much the quotient changed
     since the coarser step, plus by how much any finer step contradicts it beyond that step's own
-    rounding (Lepski 1990): far out a function that has levelled off looks settled, too. The share,
-    1 / q, is larger than the 1 / q^2 that smooth functions have, since an extrapolated error is
-    known to promise too much.
+    rounding (Lepski 1990). The share, 1 / q, is larger than the 1 / q^2 that smooth functions have,
+    since an extrapolated error is known to promise too much. Steps along which the function bends
+    away are left out: far out one that has levelled off looks settled, too.
     """
-    steps = sorted((h for h, pair in line.pairs.items() if pair.finite), reverse=True)
-    if not steps:
+    finite = sorted((h for h, pair in line.pairs.items() if pair.finite), reverse=True)
+    if not finite:
         return min(line.pairs), np.nan, 0.0, np.inf
+    straight = [h for h in finite if not _bent(line, line.pairs[h], cotangent)]
+    steps = straight or finite
     rounding = line.measured_noise(cotangent)
     seen = [_compare(line.pairs[h], cotangent, gradient) for h in steps]
     best = None
@@ -189,14 +192,21 @@ def _best(line, cotangent, gradient):
             abs(residual - other) - 3 * rounding / step
             for step, (other, _) in zip(steps[i + 1 :], seen[i + 1 :], strict=True)
         ]
-        coarser = abs(residual - seen[i - 1][0]) / line.ratio if i else 0.0
-        error = rounding / h + max(finer, default=0.0) + coarser
-        if i == 0:  # nothing coarser to compare with
-            error = rounding / h + abs(residual - seen[min(1, len(seen) - 1)][0])
-        error = max(error, rounding / h)
+        # the coarsest has only the next one to be compared with
+        other, share = (seen[i - 1][0], line.ratio) if i else (seen[min(1, len(seen) - 1)][0], 1)
+        contradicted = max(0.0, max(finer, default=0.0))
+        error = rounding / h + contradicted + abs(residual - other) / share
+        if not straight:
+            error += line.pairs[h].kink(cotangent) / 2
         if best is None or error < best[3]:
             best = (h, residual, scale, error)
     return best
+
+
+def _bent(line, pair, cotangent):
+    """Whether the slope changes along this step by a third of itself, rounding apart."""
+    bend, rounding = length(cotangent * pair.second), line.measured_noise(cotangent)
+    return bend > 5 * rounding and bend / (2 * pair.h) > length(cotangent * pair.slope) / 3
 
 
 def _weigh(line, cotangent, gradient, rtol):
@@ -206,34 +216,38 @@ def _weigh(line, cotangent, gradient, rtol):
     if not np.isfinite(residual):
         return View(UNSURE, np.inf, scale, np.inf, h)
     doubt = SAFETY * error
-    if scale <= doubt:
+    kink = _kink(line, cotangent, gradient, power)
+    if kink is not None:
+        state = kink
+    elif scale <= doubt:
         state = NULL
     elif abs(residual) > rtol * scale + doubt:
-        state = KINK if _is_kink(line, cotangent, residual) else DIFFERS
-    elif doubt > power * scale:
-        state = KINK if _is_kink(line, cotangent, doubt) else UNSURE
+        state = DIFFERS
     else:
-        state = AGREES
+        state = UNSURE if doubt > power * scale else AGREES
     return View(state, residual, scale, error, h)
 
 
-def _is_kink(line, cotangent, residual):
-    """Whether the slopes left and right of the point differ, by enough to explain the residual.
+def _kink(line, cotangent, gradient, power):
+    """KINK where the slopes left and right of the point differ, DIFFERS where that is not enough.
 
     Where a function is smooth its second difference falls with h^2, at a kink with h alone: divided
-    by h it stays the same however small the step.
+    by h it stays the same however small the step. Backward may answer with any slope between the
+    two. None where there is no kink, or one too small to matter.
     """
     steps = sorted((h for h, pair in line.pairs.items() if pair.finite), reverse=True)
     noise = line.measured_noise(cotangent)
-    kinks = [(line.pairs[h].kink(cotangent), h) for h in steps]
-    # finest steps at which the second difference still stands out of the rounding
-    clear = [(k, h) for k, h in kinks if k > 20 * noise / h]
+    # the finest steps at which the second difference still stands out of the rounding
+    clear = [h for h in steps if line.pairs[h].kink(cotangent) > 20 * noise / h][-2:]
     if len(clear) < 2:
-        return False
-    (coarse, _), (fine, _) = clear[-2:]
-    pair = line.pairs[clear[-1][1]]
-    explained = float(np.abs(cotangent) @ np.abs(pair.second)) / (2 * pair.h)
-    return fine > 0.5 * coarse and abs(residual) <= 1.1 * explained
+        return None
+    coarse, fine = (line.pairs[h] for h in clear)
+    residual, scale = _compare(fine, cotangent, gradient)
+    lasts = fine.kink(cotangent) > 0.5 * coarse.kink(cotangent)
+    if not lasts or fine.h > line.first or fine.kink(cotangent) < power * scale:
+        return None
+    between = float(np.abs(cotangent) @ np.abs(fine.second)) / (2 * fine.h)
+    return KINK if abs(residual) <= 1.1 * between else DIFFERS
 
 
 def _rank(view):
@@ -255,16 +269,14 @@ def _reason(line, view, gradients):
     if not any(pair.finite for pair in line.pairs.values()):
         return "not finite"
     silent = all(pair.unchanged for pair in line.pairs.values() if pair.h <= line.first)
-    claimed = any(np.any(gradient) for gradient in gradients)
+    claimed = max(length(gradient) for gradient in gradients)
     if view.state == NULL:
-        if silent:
-            return "saturated" if claimed else "no influence"
-        return "noise" if claimed and not _below_rounding(line, gradients) else "vanishes"
+        if silent and claimed == 0:
+            return "no influence"
+        # what the outputs would change by if the leaf moved by its own size, beside their rounding
+        swing = claimed * line.scale / (line.eps * length(line.problem.flat) or 1.0)
+        if swing > 100:
+            return "noise"
+        return "saturated" if silent else "vanishes"
     smallest = min(line.pairs)
     return "curvature" if view.h <= smallest * line.ratio else "noise"
-
-
-def _below_rounding(line, gradients):
-    """Whether the analytic gradient is itself nothing but rounding."""
-    largest = max(length(gradient) for gradient in gradients)
-    return largest * line.scale <= 100 * line.eps * length(line.problem.flat)
