@@ -161,7 +161,7 @@ def test_saturation():
 
 
 def test_noise_above_the_signal():
-    right = check(lambda x: 1e9 + 1e-5 * np.sin(x), lambda x: 1e-5 * np.cos(x), normal(3, 4))
+    right = check(lambda x: 1e9 + 3e-5 * np.sin(x), lambda x: 3e-5 * np.cos(x), normal(3, 4))
     assert reason(right) == ["noise"]
 
 
