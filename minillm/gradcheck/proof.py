@@ -1,0 +1,111 @@
+"""Whether a backward is right at a point, shown without any sampling: its whole Jacobian.
+
+A wrong backward may be right at some points: a forgotten sum over a batch of one is no mistake. The
+checker that lets it pass there is not to blame, but that must be shown by other means than its own.
+"""
+
+import numpy as np
+
+from minillm.gradcheck import arrays
+from minillm.gradcheck.contract import Contract, gradients_of
+from minillm.gradcheck.problem import Problem, scale_of
+from minillm.tree import leaves
+
+__all__ = ["is_right"]
+
+STEPS = (1.0, 0.1, 0.01)  # a kink or a bend within the first is often outside of the last
+ENOUGH = 1e-6  # the differences' own accuracy, a share of the largest derivative, that proves it
+MARGIN = 10.0  # of the analytic Jacobian's distance beyond that accuracy
+MIXTURES = 3  # random cotangents, which show that backward is linear in what it is given
+
+
+def is_right(forward, backward, args, kwargs=None):
+    """Whether every element of the backward's Jacobian is the forward's derivative.
+
+    The numeric Jacobian comes from central differences of fourth order at two steps, whose distance
+    is their accuracy; the analytic one from a backward for each output element alone. What the
+    differences are too inaccurate to prove is not right, and neither is a backward that writes to
+    what it is given or returns other shapes or dtypes than its arguments'.
+
+    Parameters
+    ----------
+    forward, backward, args, kwargs : as for `check_vjp`
+
+    Returns
+    -------
+    bool
+    """
+    problem = Problem(forward, backward, args, kwargs)
+    problem.start()
+    kept = _snapshot(problem.args)
+    size = problem.flat.size
+    rng = np.random.default_rng(0)
+    cotangents = np.vstack([np.eye(size), rng.standard_normal((MIXTURES, size))])
+    analytic = _analytic(problem, cotangents)
+    if analytic is None or not _equal(kept, _snapshot(problem.args)):
+        return False
+    for index, rows in enumerate(analytic):
+        if problem.leaves[index].value.size and not _agree(problem, index, cotangents, rows):
+            return False
+    return True
+
+
+def _analytic(problem, cotangents):
+    """For each leaf (len(cotangents), leaf size), or None where a gradient is not as it must be."""
+    rows: list[list] = [[] for _ in problem.leaves]
+    for cotangent in cotangents:
+        dout = problem.cotangent(cotangent)
+        kept, contract = _snapshot(dout), Contract()
+        found = gradients_of(problem, contract, problem.backward_of(dout))
+        if contract.findings or not _equal(kept, _snapshot(dout)):
+            return None
+        for row, gradient in zip(rows, found, strict=True):
+            row.append(gradient.ravel())
+    return [np.array(row) for row in rows]
+
+
+def _agree(problem, index, cotangents, analytic):
+    """Whether a leaf's analytic derivatives are the numeric ones, at the first step that tells."""
+    scale, eps = scale_of(problem.leaves[index].value), problem.leaves[index].eps
+    heights = float(np.max(np.abs(problem.flat), initial=0.0))
+    for share in STEPS:
+        h = share * scale * eps ** (1 / 5)
+        numeric, accuracy = _jacobian(problem, index, h)
+        accuracy += 10 * eps * heights / h
+        largest = max(float(np.max(np.abs(numeric), initial=0.0)), heights / scale * eps**0.5)
+        if accuracy <= ENOUGH * largest:
+            allowed = MARGIN * accuracy * np.abs(cotangents).sum(1, keepdims=True)
+            return bool(np.all(np.abs(analytic - cotangents @ numeric) <= allowed))
+    return False
+
+
+def _jacobian(problem, index, h):
+    """(out_size, leaf size) derivatives of the outputs, and how far two steps lie apart."""
+    leaf = problem.leaves[index]
+    numeric = np.empty((problem.flat.size, leaf.value.size))
+    apart = 0.0
+    for element in range(leaf.value.size):
+        slopes = [_slope(problem, index, element, step) for step in (h / 2, h, 2 * h)]
+        fine, coarse = ((4 * a - b) / 3 for a, b in zip(slopes[:2], slopes[1:], strict=True))
+        numeric[:, element] = fine
+        apart = max(apart, float(np.max(np.abs(fine - coarse), initial=0.0)))
+    return numeric, apart if np.isfinite(numeric).all() else np.inf
+
+
+def _slope(problem, index, element, h):
+    """(out_size,) the central difference of the outputs by one element."""
+    ends = []
+    for side in (h, -h):
+        moved = problem.leaves[index].value.copy()
+        moved.reshape(-1)[element] += side
+        ends.append(problem.rounded(index, moved))
+    plus, minus = (problem.evaluate({index: end}) for end in ends)
+    return (plus - minus) / (ends[0] - ends[1]).reshape(-1)[element]
+
+
+def _snapshot(nest):
+    return [arrays.host(leaf) for _, leaf in leaves(nest) if arrays.is_array(leaf)]
+
+
+def _equal(before, after):
+    return all(arrays.same(a, b) for a, b in zip(before, after, strict=True))
