@@ -1,6 +1,7 @@
 """The command `minillm`: what a person types, turned into calls of the rooms below.
 
-Exit codes: 0 done, 2 the user's mistake (one line on stderr), 3 interrupted, 4 a fault of ours.
+Exit codes: 0 done, 1 a check failed, 2 the user's mistake (one line on stderr), 3 inconclusive or
+interrupted, 4 a fault of ours.
 """
 
 import os

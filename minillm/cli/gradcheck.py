@@ -85,12 +85,18 @@ def gradcheck(file, self_test, as_json, **choices):
 
 
 def run_self_test(as_json):
-    """Run the checker's catalogue of wrong backwards on our own ops; returns the exit code."""
-    from minillm import ops
-    from minillm.gradcheck import selftest  # type: ignore[attr-defined]
+    """Run the checker on its catalogue of wrong backwards of our ops; returns the exit code."""
+    from tqdm import tqdm
+
+    from minillm import backend, ops
+    from minillm.gradcheck import selftest
     from minillm.ops._state import Registry
 
     def pairs(name):
         return Registry.pair(name, "numpy")
 
-    return selftest.run(ops=ops, pairs=pairs, echo=click.echo, json=as_json)
+    def progress(cases):
+        return tqdm(cases, disable=None, leave=False, unit="check")  # in a terminal only
+
+    with backend("numpy"):
+        return selftest.run(ops, pairs, click.echo, json=as_json, progress=progress)

@@ -180,6 +180,8 @@ def _check_complete(file, pairs, filled, options, typed):
 def _example(name, shapes):
     if name in NUMBERS:
         return ["--option", f"{name}=1"]
+    if name.endswith("_param"):  # CS231n's dicts of settings
+        return ["--option", f"{name}={{}}"]
     special = {"mask": "bool:4,7", "rng": "rng"} | dict.fromkeys(INTEGERS, "int:4:0..2")
     return ["--arg", f"{name}={special.get(name) or next(shapes, '5')}"]
 
@@ -194,7 +196,8 @@ def _notes(check, documented_ones):
         )
     notes = []
     if documented_ones:
-        notes.append(f"the docstring gave the shapes of {', '.join(documented_ones)}")
+        names = ", ".join(documented_ones)
+        notes.append(f"the docstring gave the shapes of {names}; --arg gives others")
     constant = [f"{name} (integers)" for name, leaf in leaves(given) if _kind(leaf) == "i"]
     constant += [f"{n} (keyword-only)" for n, leaf in leaves(check.kwargs) if _kind(leaf) == "f"]
     return notes + ([f"held constant: {', '.join(constant)}"] if constant else [])

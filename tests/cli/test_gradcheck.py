@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import textwrap
-import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from minillm.gradcheck import Report
+from minillm.gradcheck.catalogue import load
 
 ROOT = str(Path(__file__).parents[2])
 
@@ -246,7 +246,7 @@ def test_shapes_from_a_docstring(minillm):
     done = minillm("gradcheck", "layers.py")
     assert done.code == 0
     assert "x     (2, 3, 5)" in done.out
-    assert "note: the docstring gave the shapes of x, gain, bias" in done.out
+    assert "note: the docstring gave the shapes of x, gain, bias; --arg gives others" in done.out
     done = minillm("gradcheck", "layers.py", "--arg", "x=4,7")
     assert done.code == 0
     assert "gain  (7,)" in done.out
@@ -405,6 +405,21 @@ def test_a_mistake_leaves_stdout_empty(minillm):
     assert (done.code, done.out) == (2, "")
 
 
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ("x, w, b", "--arg x=4,7 --arg w=7,5 --arg b=5"),
+        ("logits, targets, mask", "--arg logits=4,7 --arg targets=int:4:0..2 --arg mask=bool:4,7"),
+        ("x, p, rng", "--arg x=4,7 --option p=1 --arg rng=rng"),
+        ("x, bn_param", "--arg x=4,7 --option 'bn_param={}'"),
+    ],
+)
+def test_the_example_guesses_by_name(mistake, names, words):
+    write(f"def f({names}): pass\ndef f_backward(dy, c): pass")
+    error = mistake("gradcheck", "layers.py")
+    assert error.endswith(f". For example: minillm gradcheck layers.py:f {words}")
+
+
 def test_the_example_of_a_mistake_names_every_argument_and_runs(mistake, minillm):
     write(
         """
@@ -484,19 +499,26 @@ def test_settings_from_a_file(minillm):
 
 
 def test_the_self_test_gets_our_ops(minillm, monkeypatch):
-    def run(*, ops, pairs, echo, json):
+    def run(ops, pairs, echo, *, json, progress):
         forward, backward = pairs("layer_norm")
         assert (forward.__name__, backward.__name__) == ("layer_norm", "layer_norm_backward")
         assert callable(ops.layer_norm.backward)
+        assert list(progress([1, 2])) == [1, 2]
         echo(f"json {json}")
-        return 3
+        return 1
 
-    module = types.ModuleType("minillm.gradcheck.selftest")
-    module.run = run
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr("minillm.gradcheck.selftest", module, raising=False)
-    assert minillm("gradcheck", "--self-test") == (3, "json False\n", "")
-    assert minillm("gradcheck", "--self-test", "--json") == (3, "json True\n", "")
+    monkeypatch.setattr("minillm.gradcheck.selftest.run", run)
+    assert minillm("gradcheck", "--self-test") == (1, "json False\n", "")
+    assert minillm("gradcheck", "--self-test", "--json") == (1, "json True\n", "")
+
+
+def test_the_self_test_on_a_part_of_the_catalogue(minillm, monkeypatch):
+    entries = [entry for entry in load() if entry.op == "layer_norm"]
+    monkeypatch.setattr("minillm.gradcheck.selftest.load", lambda: entries)
+    done = minillm("gradcheck", "--self-test", "--json")
+    assert (done.code, done.err) == (0, "")
+    document = json.loads(done.out)
+    assert (document["verdict"], document["wrong"]["backwards"]) == ("pass", len(entries))
 
 
 def test_an_endless_loop_can_be_interrupted():
