@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -398,11 +399,12 @@ def test_the_path_is_that_of_the_start_of_the_run(pytester, run):
     [
         ("missing/out.json", "No such file or directory"),
         (".", "it exists and is no plain file"),
-        ("/dev/null", "it exists and is no plain file"),
+        ("pipe", "it exists and is no plain file"),
         ("test_layers.py/out.json", "Not a directory"),
     ],
 )
-def test_an_impossible_path_is_refused_at_the_start(run, name, why):
+def test_an_impossible_path_is_refused_at_the_start(pytester, run, name, why):
+    os.mkfifo(pytester.path / "pipe")  # stands for /dev/null, which a broken guard would replace
     result = run(PASSES, f"--gradcheck-json={name}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     expected = f"ERROR: --gradcheck-json: cannot write {name}: {why}"
@@ -419,6 +421,14 @@ def test_a_path_that_becomes_impossible_fails_the_run(pytester, run):
     result.stdout.fnmatch_lines(["--gradcheck-json: cannot write out.json: Is a directory"])
     assert result.ret == pytest.ExitCode.INTERNAL_ERROR
     assert not list(pytester.path.glob(".unfinished*"))
+
+
+def test_a_link_keeps_pointing_at_the_file(pytester, run):
+    pytester.mkdir("elsewhere")
+    (pytester.path / "out.json").symlink_to("elsewhere/real.json")
+    run(PASSES, "--gradcheck-json=out.json")
+    assert (pytester.path / "out.json").is_symlink()
+    assert len(reports(pytester, "elsewhere/real.json")) == 1
 
 
 def test_collecting_alone_leaves_the_file_as_it_was(pytester, run):

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minillm.gradcheck.fill import broadcast, contiguous, reversed_axes, strided, transposed
+from minillm.gradcheck.fill import (
+    broadcast,
+    contiguous,
+    filled_ids,
+    reversed_axes,
+    strided,
+    transposed,
+)
 from minillm.gradcheck.strategies import (
     arrays,
     dims,
@@ -69,6 +76,7 @@ def test_sizes_reach_every_shape_and_no_other():
         (shapes(0), lambda s: True, ()),
         (shapes(ones=False), lambda s: True, (2,)),
         (shapes(), lambda s: s[-1] > 1, (2,)),
+        (sizes(4, 2), lambda s: min(s) > 1, (2, 3, 4, 5)),
         (shapes(), lambda s: s[-1] > 3, (4,)),
         (shapes(), lambda s: len(s) > 1 and s[0] > s[1], (2, 1)),
         (shapes(), lambda s: len(s) > 1 and s[-2] > 1 and s[-1] > s[-2], (2, 3)),
@@ -209,6 +217,11 @@ def test_magnitudes_reach_from_the_smallest_number_to_overflow(dtype):
         magnitudes(dtype, least=2, most=3)
 
 
+@given(x=arrays((50,), dtype=dtypes, magnitude=magnitudes("float32", most=1e20)))
+def test_a_magnitude_may_be_a_strategy(x):
+    assert np.abs(x).max() < 1e21
+
+
 @given(x=arrays((50,), dtype=dtypes, magnitude=magnitudes))
 def test_values_of_any_magnitude_are_finite(x):
     assert np.isfinite(x).all()
@@ -249,6 +262,12 @@ def test_ids_repeat_and_stay_in_range(shape, n, data):
     assert drawn.dtype in (np.int32, np.int64)
     assert ((drawn >= 0) & (drawn < n)).all()
     assert drawn.size < 2 or len(np.unique(drawn)) < drawn.size
+
+
+def test_ids_repeat_also_where_there_are_few():
+    few = all_drawn(ids((3,), 9).map(lambda a: len(np.unique(a))))
+    assert few == {1, 2}
+    assert len(np.unique(filled_ids((100,), 5, distinct=5))) == 5
 
 
 def test_ids_reach_every_id_and_shrink_to_one_of_them():
