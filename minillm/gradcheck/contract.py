@@ -157,7 +157,13 @@ def _collected(problem, contract, cotangent):
 def gradients_of(problem, contract, raw):
     """What backward returned as one float64 array a leaf; what does not fit becomes a finding."""
     found: list[np.ndarray | None] = [None] * len(problem.leaves)
-    for argument, gradient in by_argument(problem, contract, raw).items():
+    given = by_argument(problem, contract, raw)
+    absent = [i for i in problem.differentiated if i not in given]
+    if absent and not any(finding.rule == "structure" for finding in contract.findings):
+        for i in absent:
+            name = problem.names[i]
+            contract.add("missing", name, f"backward returns no gradient for {name}")
+    for argument, gradient in given.items():
         name = problem.names[argument]
         mine = [i for i, leaf in enumerate(problem.leaves) if leaf.argument == argument]
         came = {f"{name}.{path}" if path else name: leaf for path, leaf in leaves(gradient)}
@@ -199,9 +205,11 @@ def by_argument(problem, contract, raw):
             return dict(zip(wanted, raw, strict=True))
     elif len(wanted) == 1:
         return {wanted[0]: raw}
-    what = f"{len(raw)} gradients" if isinstance(raw, list | tuple) else _looks(raw)
+    what = _gradients(len(raw)) if isinstance(raw, list | tuple) else _looks(raw)
     contract.add(
-        "structure", None, f"backward must return {len(wanted)} gradients, of {labels}; got {what}"
+        "structure",
+        None,
+        f"backward must return {_gradients(len(wanted))}, of {labels}; got {what}",
     )
     if isinstance(raw, list | tuple):  # what there is may still be right
         return dict(zip(wanted, raw, strict=False))
@@ -219,6 +227,9 @@ def _fitting(contract, leaf, gradient):
             contract.add("structure", leaf.name, message + f"got {_looks(gradient)}")
             return None
         gradient = np.asarray(float(gradient), leaf.dtype)
+    if not isinstance(gradient.shape, tuple | list):
+        contract.add("structure", leaf.name, f"the gradient of {leaf.name} is no array")
+        return None
     dtype, shape = arrays.dtype_name(gradient), tuple(gradient.shape)
     if dtype != leaf.dtype:
         contract.add(
@@ -229,7 +240,7 @@ def _fitting(contract, leaf, gradient):
         contract.add("shape", leaf.name, message)
         return None
     values = arrays.host(gradient)
-    if values.dtype.kind not in "fiub":
+    if values.dtype.kind not in "fiub":  # complex numbers, objects, text: nothing to compare
         return None
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
@@ -238,6 +249,10 @@ def _fitting(contract, leaf, gradient):
         contract.add("not finite", leaf.name, message)
         return None
     return values
+
+
+def _gradients(count):
+    return f"{count} gradient" + ("" if count == 1 else "s")
 
 
 def _looks(value):

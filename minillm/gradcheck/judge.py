@@ -80,16 +80,20 @@ def look(line, cotangents, gradients, rtol, h=None):
     if views is not None:
         return views
     _climb(line, cotangents, gradients, h)
-    return [
-        _weigh(line, cotangent, gradient, rtol)
-        for cotangent, gradient in zip(cotangents, gradients, strict=True)
-    ]
+    views = _weigh_all(line, cotangents, gradients, rtol)
+    unsure = [view.h for view in views if view.state == UNSURE]
+    if not unsure:
+        return views
+    for best in unsure[:1]:  # the best step may lie between two rungs
+        for between in (best / line.ratio**0.5, best * line.ratio**0.5):
+            line.pair(between)
+    return _weigh_all(line, cotangents, gradients, rtol)
 
 
 def _quick(line, cotangents, gradients, rtol, h):
     """Views at one step if each agrees beyond doubt (or is exactly nothing), else None."""
     pair = line.pair(h)
-    if not pair.finite:
+    if not pair.usable:
         return None
     views = []
     for cotangent, gradient in zip(cotangents, gradients, strict=True):
@@ -130,7 +134,7 @@ def _around_kinks(line, cotangents, gradients, rtol, h):
     to be moved instead.
     """
     fine, pair = line.pair(h / line.ratio**2), line.pair(h)
-    if not (pair.finite and fine.finite):
+    if not (pair.usable and fine.usable):
         return None
     bent = pair.bends() > BEND * max(length(pair.slope) / np.sqrt(pair.slope.size), 1e-300)
     lasting = bent & (fine.bends() > 0.5 * pair.bends())
@@ -152,7 +156,7 @@ def _climb(line, cotangents, gradients, h):
     for rung in (h * q, h * q**2, h * q**3):
         line.pair(rung)
     for _ in range(5):
-        steps = sorted(h for h, pair in line.pairs.items() if pair.finite)
+        steps = sorted(h for h, pair in line.pairs.items() if pair.usable)
         best = {_best(line, d, g)[0] for d, g in zip(cotangents, gradients, strict=True)}
         largest = line.pairs[max(line.pairs)]
         if not steps or min(best) <= steps[0] or line.still_falling(cotangents[0]):
@@ -175,11 +179,11 @@ def _best(line, cotangent, gradient):
 
     The error at a step is what rounding makes of it, plus a share of how much the quotient changed
     since the coarser step, plus by how much any finer step contradicts it beyond that step's own
-    rounding (Lepski 1990). The share, 1 / q, is larger than the 1 / q^2 that smooth functions have,
-    since an extrapolated error is known to promise too much. Steps along which the function bends
-    away are left out: far out one that has levelled off looks settled, too.
+    rounding (Lepski 1990). The share, one over the steps' ratio, is larger than that squared, which
+    smooth functions have, since an extrapolated error is known to promise too much. Steps along
+    which the function bends away are left out: far out one that has levelled off looks settled.
     """
-    finite = sorted((h for h, pair in line.pairs.items() if pair.finite), reverse=True)
+    finite = sorted((h for h, pair in line.pairs.items() if pair.usable), reverse=True)
     if not finite:
         return min(line.pairs), np.nan, 0.0, np.inf
     straight = [h for h in finite if not _bent(line, line.pairs[h], cotangent)]
@@ -193,9 +197,10 @@ def _best(line, cotangent, gradient):
             for step, (other, _) in zip(steps[i + 1 :], seen[i + 1 :], strict=True)
         ]
         # the coarsest has only the next one to be compared with
-        other, share = (seen[i - 1][0], line.ratio) if i else (seen[min(1, len(seen) - 1)][0], 1)
+        coarser = min(1, len(seen) - 1) if i == 0 else i - 1
+        share = steps[i - 1] / h if i else 1.0
         contradicted = max(0.0, max(finer, default=0.0))
-        error = rounding / h + contradicted + abs(residual - other) / share
+        error = rounding / h + contradicted + abs(residual - seen[coarser][0]) / share
         if not straight:
             error += line.pairs[h].kink(cotangent) / 2
         if best is None or error < best[3]:
@@ -207,6 +212,11 @@ def _bent(line, pair, cotangent):
     """Whether the slope changes along this step by a third of itself, rounding apart."""
     bend, rounding = length(cotangent * pair.second), line.measured_noise(cotangent)
     return bend > 5 * rounding and bend / (2 * pair.h) > length(cotangent * pair.slope) / 3
+
+
+def _weigh_all(line, cotangents, gradients, rtol):
+    pairs = zip(cotangents, gradients, strict=True)
+    return [_weigh(line, cotangent, gradient, rtol) for cotangent, gradient in pairs]
 
 
 def _weigh(line, cotangent, gradient, rtol):
@@ -235,7 +245,7 @@ def _kink(line, cotangent, gradient, power):
     by h it stays the same however small the step. Backward may answer with any slope between the
     two. None where there is no kink, or one too small to matter.
     """
-    steps = sorted((h for h, pair in line.pairs.items() if pair.finite), reverse=True)
+    steps = sorted((h for h, pair in line.pairs.items() if pair.usable), reverse=True)
     noise = line.measured_noise(cotangent)
     # the finest steps at which the second difference still stands out of the rounding
     clear = [h for h in steps if line.pairs[h].kink(cotangent) > 20 * noise / h][-2:]
@@ -275,7 +285,7 @@ def _reason(line, view, gradients):
             return "no influence"
         # what the outputs would change by if the leaf moved by its own size, beside their rounding
         swing = claimed * line.scale / (line.eps * length(line.problem.flat) or 1.0)
-        if swing > 100:
+        if swing > 30:
             return "noise"
         return "saturated" if silent else "vanishes"
     smallest = min(line.pairs)

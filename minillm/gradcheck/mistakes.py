@@ -52,7 +52,7 @@ def of_contract(findings, evidence):
         found.append(
             Diagnosis(cause, finding.leaf, text, 0.9 if summed or cause != "shape" else 0.6)
         )
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _sum_is_missing(finding, evidence):

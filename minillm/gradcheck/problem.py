@@ -84,9 +84,8 @@ class Problem:
             if _is_output(leaf)
         ]
         if not self.outputs:
-            raise ValueError(
-                f"forward must return floating arrays, got {type(self.out).__name__} as its output"
-            )
+            came = ", ".join(_looks(leaf) for _, leaf in leaves(self.out)) or "nothing"
+            raise ValueError(f"forward must return float32 or float64 arrays, got {came}")
         self.flat = self._flatten(self.out)
 
     def call(self, args, kwargs=None):
@@ -207,6 +206,10 @@ def _copied(value):
         return copy.deepcopy(value)
     except Exception:  # a lock, a module: it can only be shared
         return value
+
+
+def _looks(leaf):
+    return arrays.dtype_name(leaf) if arrays.is_array(leaf) else type(leaf).__name__
 
 
 def _is_output(leaf):

@@ -13,6 +13,8 @@ from minillm.gradcheck.problem import scale_of
 
 __all__ = ["Line", "Pair", "default_rtol", "length"]
 
+UNFAITHFUL = 0.05  # a direction that rounding changes by more is another direction
+
 
 def default_rtol(dtype):
     """Ten times the square root of the precision: far above rounding, far below any mistake."""
@@ -30,15 +32,16 @@ def length(values):
 class Pair:
     """The outputs one step h to either side of the point."""
 
-    __slots__ = ("direction", "finite", "h", "second", "slope", "unchanged")
+    __slots__ = ("direction", "finite", "h", "second", "slope", "unchanged", "usable")
 
-    def __init__(self, h, plus, minus, centre, direction):
+    def __init__(self, h, plus, minus, centre, direction, faithful):
         self.h = h
         self.direction = direction  # (plus point - minus point) / 2h as the dtype rounded it
         with np.errstate(all="ignore"):
             self.slope = (plus - minus) / (2 * h)  # (out_size,)
             self.second = (plus - centre) + (minus - centre)  # (out_size,)
         self.finite = bool(np.isfinite(plus).all() and np.isfinite(minus).all())
+        self.usable = self.finite and faithful
         self.unchanged = bool(np.array_equal(plus, centre) and np.array_equal(minus, centre))
 
     def bends(self):
@@ -57,7 +60,9 @@ class Line:
         self.problem, self.index, self.direction = problem, index, direction
         leaf = problem.leaves[index]
         self.eps, self.scale = leaf.eps, _scale(problem, index)
-        self.first = self.scale * self.eps ** (1 / 3)
+        typical = length(leaf.value) / np.sqrt(max(leaf.value.size, 1))
+        # a step far below the values' own rounding would not be taken at all
+        self.first = max(self.scale * self.eps ** (1 / 3), 64 * self.eps * typical)
         self.ratio = 32.0 if leaf.dtype == "float64" else 4.0  # between two steps of the ladder
         self.pairs = {}
 
@@ -72,12 +77,14 @@ class Line:
         """The outputs at +h and -h, evaluated once."""
         if h not in self.pairs:
             x = self.problem.leaves[self.index].value
-            ends = [
-                self.problem.rounded(self.index, x + side * h * self.direction) for side in (1, -1)
-            ]
+            step = h * self.direction
+            least = 4 * self.eps * np.abs(x)  # an element far larger than the rest moves, too
+            step = np.where(np.abs(step) < least, np.sign(self.direction) * least, step)
+            ends = [self.problem.rounded(self.index, x + side * step) for side in (1, -1)]
             plus, minus = (self.problem.evaluate({self.index: end}) for end in ends)
             direction = (ends[0] - ends[1]) / (2 * h)
-            self.pairs[h] = Pair(h, plus, minus, self.problem.flat, direction)
+            faithful = length(direction - self.direction) <= UNFAITHFUL * length(self.direction)
+            self.pairs[h] = Pair(h, plus, minus, self.problem.flat, direction, faithful)
         return self.pairs[h]
 
     def noise(self, cotangent, h):
@@ -90,8 +97,8 @@ class Line:
         There the second difference holds nothing but the rounding of its four terms (f0 twice),
         whose variance is 6 times that of one, and the half difference's is 1 / 2 of one.
         """
-        finite = [pair for pair in self.pairs.values() if pair.finite]
-        smallest = min(finite, key=lambda pair: pair.h, default=None)
+        usable = [pair for pair in self.pairs.values() if pair.usable]
+        smallest = min(usable, key=lambda pair: pair.h, default=None)
         seen = length(cotangent * smallest.second) / np.sqrt(12) if smallest else 0.0
         return max(seen, self.eps * length(cotangent * self.problem.flat))
 
@@ -100,10 +107,10 @@ class Line:
 
         Rounding does not shrink; what does is the function's own bending.
         """
-        finite = sorted((p for p in self.pairs.values() if p.finite), key=lambda pair: pair.h)
-        if len(finite) < 2:
+        usable = sorted((p for p in self.pairs.values() if p.usable), key=lambda pair: pair.h)
+        if len(usable) < 2 or usable[0].h > min(self.pairs):
             return False
-        fine, coarse = (length(cotangent * pair.second) for pair in finite[:2])
+        fine, coarse = (length(cotangent * pair.second) for pair in usable[:2])
         floor = self.eps * length(cotangent * self.problem.flat)
         return fine > 4 * floor and fine < coarse / np.sqrt(self.ratio)
 

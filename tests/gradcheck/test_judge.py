@@ -221,3 +221,27 @@ def test_a_passing_check_stays_within_its_evaluations(shape, leaves):
     report = check_vjp(forward, backward, args)
     assert report.verdict == "pass"
     assert report.evaluations == counted <= 12 + 4 * leaves
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e2])
+def test_a_step_that_rounding_swallows_is_no_agreement(spread):
+    """Around 1e8 float32 numbers lie 8 apart: a step of 0.005 would be no step at all."""
+    x = (1e8 + spread * normal(6, 5)).astype(np.float32)
+    report = check(lambda x: x * np.float32(2), lambda x: np.full_like(x, 3), x)
+    assert report.verdict == "fail"
+
+
+def test_an_element_far_larger_than_the_others_moves_too():
+    x = normal(30, dtype=np.float32)
+    x[7] = 1e8
+    right = np.full(30, 2, np.float32)
+    wrong = right.copy()
+    wrong[7] = 5
+    assert check(lambda x: x * np.float32(2), lambda x: right, x).verdict == "pass"
+    assert check(lambda x: x * np.float32(2), lambda x: wrong, x).verdict == "fail"
+
+
+def test_a_gradient_that_is_far_too_large_fails_though_rounding_turns_its_direction():
+    x = np.float32(1e8) * normal(6, 5, dtype=np.float32)
+    unit = np.float32(1e8)
+    assert check(lambda x: np.sin(x / unit), lambda x: np.cos(x / unit), x).verdict == "fail"

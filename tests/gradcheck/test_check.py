@@ -1,0 +1,320 @@
+"""The checks as a person calls them: options, names, replay, scopes, errors."""
+
+import json
+
+import numpy as np
+import pytest
+
+from minillm import gradcheck
+from minillm.gradcheck import (
+    GradientError,
+    check_function,
+    check_op,
+    check_vjp,
+    draw,
+)
+from minillm.ops import cross_entropy, embedding, layer_norm, linear, relu, softmax
+
+
+def affine(x, w, b):
+    return x @ w + b, (x, w)
+
+
+def affine_backward(dy, cache):
+    x, w = cache
+    return dy @ w.T, x.T @ dy, dy.sum(0)
+
+
+def wrong_backward(dy, cache):
+    dx, dw, db = affine_backward(dy, cache)
+    return dx, dw, db / len(dy)
+
+
+ARGS = draw((4, 7), (7, 3), 3, seed=5)
+
+
+def test_a_report_says_what_was_checked():
+    report = check_vjp(affine, affine_backward, ARGS)
+    assert report.verdict == "pass"
+    assert report.passed
+    assert [leaf.name for leaf in report.leaves] == ["x", "w", "b"]
+    assert "affine: PASS" in str(report)
+    assert report.raise_unless_passed() is None
+
+
+def test_a_failure_says_where_how_many_and_what():
+    report = check_vjp(affine, wrong_backward, ARGS)
+    b = report.leaves[2]
+    assert (b.verdict, b.n_wrong, b.norm > 0, b.error) == ("fail", 3, True, pytest.approx(0.75))
+    for (index,), analytic, numeric in b.worst:
+        assert numeric == pytest.approx(4 * analytic, rel=1e-6), index
+    text = str(report)
+    assert "3 of 3 elements wrong" in text
+    assert "[0]" in text
+    assert report.diagnoses[0].cause == "factor"
+    assert report.diagnoses[0].leaf == "b"
+    assert report.diagnoses[0].ratio == pytest.approx(0.25)
+
+
+def test_raising_shows_the_report():
+    report = check_vjp(affine, wrong_backward, ARGS)
+    with pytest.raises(GradientError) as caught:
+        report.raise_unless_passed()
+    assert str(report) in str(caught.value)
+    assert caught.value.report is report
+    assert isinstance(caught.value, AssertionError)
+
+
+def test_inconclusive_raises_unless_it_is_said_to_be_fine():
+    report = check_op(softmax, {"x": (4, 1)})
+    assert report.verdict == "inconclusive"
+    assert not report.passed
+    with pytest.raises(GradientError):
+        report.raise_unless_passed()
+    report.raise_unless_passed(inconclusive_ok=True)
+
+
+@pytest.mark.parametrize("backward", [affine_backward, wrong_backward])
+def test_json_holds_it_all(backward):
+    report = check_vjp(affine, backward, ARGS)
+    held = json.loads(report.to_json())
+    assert held["verdict"] == report.verdict
+    assert [leaf["verdict"] for leaf in held["leaves"]] == [leaf.verdict for leaf in report.leaves]
+    assert held["replay"] == report.replay
+    assert held["leaves"][2]["worst"] == [
+        [list(i), analytic, numeric] for i, analytic, numeric in report.leaves[2].worst
+    ]
+
+
+def test_json_of_numbers_that_json_cannot_hold():
+    report = check_vjp(lambda x: (np.log(x), x), lambda d, x: d / x, [np.array([np.inf, 1.0])])
+    assert "Infinity" not in report.to_json()
+    assert "NaN" not in report.to_json()
+    json.loads(report.to_json())
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+@pytest.mark.parametrize("args", [ARGS, (np.ones((2, 3)), np.eye(3, 2), np.arange(2.0))])
+def test_the_replay_line_is_the_same_case(seed, args):
+    report = check_vjp(affine, wrong_backward, args, seed=seed)
+    names = vars(gradcheck) | {"np": np, "affine": affine, "wrong_backward": wrong_backward}
+    again = eval(report.replay, names)
+    assert again.to_dict() == report.to_dict()
+
+
+def test_the_replay_line_of_an_op_and_of_keyword_arguments():
+    for report in (
+        check_op(softmax, {"x": (5, 1)}, {"axis": -1}, seed=2),
+        check_vjp(
+            lambda w, *, ids: (w[ids], None),
+            lambda d, c: np.zeros((3, 2)),
+            draw((3, 2)),
+            {"ids": np.array([0, 2, 2], np.int32)},
+        ),
+    ):
+        names = vars(gradcheck) | {"np": np, "softmax": softmax}
+        names["forward"] = lambda w, *, ids: (w[ids], None)
+        names["<lambda>"] = None
+        line = report.replay.replace("forward, forward", "forward, lambda d, c: np.zeros((3, 2))")
+        assert eval(line, names).leaves == report.leaves
+
+
+def test_large_arrays_are_named_by_a_checksum():
+    x = np.ones((30, 40))
+    lines = {check_vjp(lambda x: (0 * x, x), lambda d, x: d, [x * k]).replay for k in (1, 2)}
+    assert len(lines) == 2
+    assert all("float64(30, 40) crc32" in line for line in lines)
+
+
+def test_a_passing_report_needs_no_replay_line_in_its_text():
+    assert "replay" not in str(check_vjp(affine, affine_backward, ARGS))
+    assert "replay: check_vjp(affine, wrong_backward, draw(" in str(
+        check_vjp(affine, wrong_backward, ARGS)
+    )
+
+
+def test_the_same_seed_gives_the_same_report():
+    one, two = (check_vjp(affine, wrong_backward, ARGS, seed=4).to_dict() for _ in range(2))
+    assert one == two
+    other = check_vjp(affine, wrong_backward, ARGS, seed=5).to_dict()
+    assert one["leaves"][2]["worst"] != other["leaves"][2]["worst"]
+
+
+def one_tiny_element_wrong(share):
+    """x * w where one gradient, `share` of the typical one, has the wrong sign."""
+    w = np.ones(60)
+    w[17] = share
+
+    def backward(dy, cache):
+        dx = dy * w
+        dx[17] *= -1
+        return dx
+
+    return lambda x: (x * w, None), backward
+
+
+def test_the_full_scope_sees_what_drowns_in_the_norm():
+    forward, backward = one_tiny_element_wrong(1e-9)
+    args = draw(60)
+    assert check_vjp(forward, backward, args).verdict == "pass"
+    report = check_vjp(forward, backward, args, scope="full")
+    assert report.verdict == "fail"
+    forward, backward = one_tiny_element_wrong(1e-4)
+    assert check_vjp(forward, backward, args).verdict == "fail"
+
+
+def test_the_full_scope_looks_at_every_element_and_passes_what_is_right():
+    report = check_vjp(affine, affine_backward, ARGS, scope="full")
+    assert report.verdict == "pass"
+    assert report.evaluations >= 2 * (28 + 21 + 3)
+
+
+def test_allow_zero():
+    for allow in (True, "x", ["x"], ("x",)):
+        assert check_op(softmax, {"x": (4, 1)}, allow_zero=allow).verdict == "pass"
+
+    def forward(p):
+        return p["a"] * 1 + 0 * p["b"]["c"], None
+
+    def backward(dy, cache):
+        return {"a": dy, "b": {"c": 0 * dy}}
+
+    p = {"a": ARGS[2], "b": {"c": ARGS[2]}}
+    assert check_vjp(forward, backward, [p]).verdict == "inconclusive"
+    for name in ("p.b", "p.b.c", "p"):
+        assert check_vjp(forward, backward, [p], allow_zero=[name]).verdict == "pass"
+    assert check_vjp(forward, backward, [p], allow_zero=["p.a"]).verdict == "inconclusive"
+    with pytest.raises(ValueError, match=r"allow_zero names 'q'"):
+        check_vjp(forward, backward, [p], allow_zero=["q"])
+
+
+def test_allow_zero_allows_no_wrong_zero():
+    report = check_vjp(
+        affine, lambda d, c: (*affine_backward(d, c)[:2], np.zeros(3)), ARGS, allow_zero=True
+    )
+    assert report.verdict == "fail"
+
+
+def test_rtol():
+    def backward(dy, cache):
+        dx, dw, db = affine_backward(dy, cache)
+        return dx, dw, db * (1 + 1e-4)
+
+    assert check_vjp(affine, backward, ARGS).verdict == "fail"
+    assert check_vjp(affine, backward, ARGS, rtol=1e-3).verdict == "pass"
+
+
+def test_without_a_diagnosis():
+    assert check_vjp(affine, wrong_backward, ARGS, diagnose=False).diagnoses == []
+
+
+def test_check_function():
+    def f(x, w):
+        return np.tanh(x @ w)
+
+    def vjp(dout, x, w):
+        dz = dout * (1 - np.tanh(x @ w) ** 2)
+        return dz @ w.T, x.T @ dz
+
+    report = check_function(f, vjp, ARGS[:2])
+    assert report.verdict == "pass"
+    assert [leaf.name for leaf in report.leaves] == ["x", "w"]
+    assert check_function(f, lambda *a: vjp(*a)[::-1], ARGS[:2]).verdict == "fail"
+
+
+def test_check_op_draws_from_shapes_and_from_the_docstring():
+    for inputs in (
+        {"x": (4, 7), "gain": 7, "bias": (7,)},
+        [(4, 7), 7, 7],
+        {"x": np.ones((4, 7)) * np.arange(7), "gain": 7, "bias": 7},
+        None,
+    ):
+        report = check_op(layer_norm, inputs, {"eps": 0.1})
+        assert report.verdict == "pass"
+        assert [leaf.name for leaf in report.leaves] == ["x", "gain", "bias"]
+    assert len(report.leaves[0].shape) == 3, "the ellipsis of the docstring has axes"
+    assert check_op(linear).verdict == "pass", "a default of None stays None"
+    assert check_op(relu).verdict == "pass"
+
+
+def test_check_op_takes_keyword_arguments_and_nests():
+    ids = np.array([[0, 3], [3, 3]])
+    assert check_op(embedding, {"weight": (4, 5)}, {"ids": ids}).verdict == "pass"
+    targets = np.array([1, 4, 2])
+    assert check_op(cross_entropy, {"logits": (3, 5)}, {"targets": targets}).verdict == "pass"
+
+
+@pytest.mark.parametrize("inputs", [{"x": (4, 7)}, {"x": (4, 7), "gain": 7}])
+def test_check_op_names_what_is_missing(inputs):
+    with pytest.raises(ValueError, match="layer_norm: inputs must give .*bias"):
+        check_op(layer_norm, inputs)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: check_op(layer_norm, {"y": 3}),
+            "no positional parameter y; it takes x, gain, bias",
+        ),
+        (lambda: check_op(layer_norm, [(2, 3), 3, 3, 3]), "takes x, gain, bias; got 4 inputs"),
+        (lambda: check_op(np.sin, [3]), "sin has no .backward"),
+        (lambda: check_op(layer_norm, {"x": (-1, 3), "gain": 3, "bias": 3}), r"no negative sizes"),
+        (lambda: check_vjp(affine, affine_backward, ARGS[0]), "args must be a sequence.*an array"),
+        (lambda: check_vjp(affine, affine_backward, []), "nothing to differentiate.*no arguments"),
+        (lambda: check_vjp(affine, affine_backward, [1, "a", None]), "x: int, w: str, b: NoneType"),
+        (lambda: check_vjp(affine, affine_backward, ARGS, names=["x"]), "one name for each of 3"),
+        (lambda: check_vjp(affine, affine_backward, ARGS, names="xwb"), "names must hold"),
+        (
+            lambda: check_vjp(affine, affine_backward, ARGS, scope="all"),
+            "'default' or 'full', got 'all'",
+        ),
+        (lambda: check_vjp(affine, affine_backward, ARGS, seed=-1), "at least 0, got -1"),
+        (lambda: check_vjp(affine, affine_backward, ARGS, seed="1"), "integer .*, got '1'"),
+        (lambda: check_vjp(affine, affine_backward, ARGS, rtol=0), "between 0 and 1, got 0"),
+        (lambda: check_vjp(lambda x: x, lambda d, c: d, ARGS[:1]), r"\(out, cache\), got ndarray"),
+        (lambda: check_vjp(lambda x: (x, 1, 2), lambda d, c: d, ARGS[:1]), "got 3 values"),
+        (lambda: check_vjp(lambda x: (3, x), lambda d, c: d, ARGS[:1]), "arrays, got int"),
+        (lambda: check_vjp(lambda x: (np.argmax(x), x), lambda d, c: d, ARGS[:1]), "got int64"),
+        (lambda: check_vjp(affine, affine_backward, [np.ones(3, np.float16)]), "got float16"),
+        (lambda: check_vjp(affine, affine_backward, [np.ones(3, complex)]), "got complex128"),
+        (lambda: draw((2, 3), dtype="float16"), "'float32' or 'float64', got 'float16'"),
+    ],
+)
+def test_wrong_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_an_output_that_changes_its_size_is_named():
+    def forward(x):
+        return x[x > 0.5], x
+
+    x = np.array([0.5, 0.5, 0.7])
+    with pytest.raises(ValueError, match="output's size changes .* 1 elements at first"):
+        check_vjp(forward, lambda d, x: x, [x])
+
+
+def test_importing_the_checker_imports_numpy_alone():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; import minillm.gradcheck\n"
+        "heavy = {'torch', 'cupy', 'hypothesis', 'pytest', 'matplotlib', 'click', 'scipy'}\n"
+        "print(sorted(heavy & set(sys.modules)), 'minillm.models' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] False"
+
+
+def test_drawn_inputs_are_those_of_the_seed():
+    a, b, none = draw((2, 3), {"w": 4, "inner": [(), (1, 2)]}, None, seed=3, dtype="float32")
+    assert a.shape == (2, 3)
+    assert a.dtype == np.float32
+    assert b["w"].shape == (4,)
+    assert [x.shape for x in b["inner"]] == [(), (1, 2)]
+    assert none is None
+    again = draw((2, 3), {"w": 4, "inner": [(), (1, 2)]}, None, seed=3, dtype="float32")
+    assert np.array_equal(a, again[0])
+    assert not np.array_equal(a, draw((2, 3), seed=4, dtype="float32")[0])
