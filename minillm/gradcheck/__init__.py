@@ -8,6 +8,7 @@ Forward is compared with backward alone: a forward that computes something else 
 its true derivative, agree with one another. Check it against another implementation.
 """
 
+from minillm.gradcheck.adapters import check_module, check_torch
 from minillm.gradcheck.check import check_function, check_layer, check_op, check_vjp
 from minillm.gradcheck.drawing import draw
 from minillm.gradcheck.report import Diagnosis, Finding, GradientError, LeafResult, Report
@@ -20,7 +21,9 @@ __all__ = [
     "Report",
     "check_function",
     "check_layer",
+    "check_module",
     "check_op",
+    "check_torch",
     "check_vjp",
     "draw",
 ]
