@@ -6,7 +6,7 @@ import numpy as np
 
 from minillm.gradcheck.evidence import numeric_column
 from minillm.gradcheck.judge import DIFFERS, SAFETY, View, look
-from minillm.gradcheck.steps import Line, default_rtol, length
+from minillm.gradcheck.steps import Line, default_rtol
 
 __all__ = ["judge_each"]
 
@@ -19,7 +19,6 @@ def judge_each(problem, index, contract, judgement, rtol=None):
     leaf = problem.leaves[index]
     rtol = default_rtol(leaf.dtype) if rtol is None else rtol
     gradients = [found[index] for found in contract.gradients]
-    typical = [length(gradient) / np.sqrt(gradient.size) for gradient in gradients]
     line = judgement.line
     noise = [SAFETY * line.noise(cotangent, judgement.h) for cotangent in contract.cotangents]
     worst = judgement
@@ -27,7 +26,7 @@ def judge_each(problem, index, contract, judgement, rtol=None):
         column = numeric_column(problem, index, element, judgement.h)
         for k, cotangent in enumerate(contract.cotangents):
             numeric, analytic = float(cotangent @ column), float(gradients[k].flat[element])
-            allowed = rtol * max(abs(numeric), typical[k]) + noise[k]
+            allowed = rtol * abs(numeric) + noise[k]
             if abs(numeric - analytic) > allowed or not np.isfinite(numeric):
                 found = _closer(problem, index, element, contract, gradients, rtol)
                 if found is not None:

@@ -175,6 +175,7 @@ class Problem:
 
 def scale_of(values):
     """The size of the values' spread, their typical distance from one another."""
+    values = values[np.isfinite(values)]
     if values.size == 0:
         return 1.0
     spread = float(np.std(values)) if values.size > 1 else 0.0

@@ -114,7 +114,7 @@ def _leaf(problem, index, contract, setting, rng, result):
         _set(result, FAIL if any(np.any(g) for g in gradients) else PASS, "empty")
     elif "not deterministic" in rules:
         _set(result, INCONCLUSIVE, "not deterministic")
-    elif not np.isfinite(problem.flat).all():
+    elif not (np.isfinite(problem.flat).all() and np.isfinite(problem.leaves[index].value).all()):
         _set(result, INCONCLUSIVE, "not finite")
     else:
         found = judge(problem, index, contract.cotangents, gradients, rng, setting.rtol)

@@ -154,7 +154,7 @@ def one_tiny_element_wrong(share):
 
 
 def test_the_full_scope_sees_what_drowns_in_the_norm():
-    forward, backward = one_tiny_element_wrong(1e-9)
+    forward, backward = one_tiny_element_wrong(1e-7)
     args = draw(60)
     assert check_vjp(forward, backward, args).verdict == "pass"
     report = check_vjp(forward, backward, args, scope="full")
@@ -246,7 +246,7 @@ def test_check_op_takes_keyword_arguments_and_nests():
 
 @pytest.mark.parametrize("inputs", [{"x": (4, 7)}, {"x": (4, 7), "gain": 7}])
 def test_check_op_names_what_is_missing(inputs):
-    with pytest.raises(ValueError, match="layer_norm: inputs must give .*bias"):
+    with pytest.raises(ValueError, match=r"layer_norm: inputs must give .*bias"):
         check_op(layer_norm, inputs)
 
 
@@ -291,7 +291,7 @@ def test_an_output_that_changes_its_size_is_named():
         return x[x > 0.5], x
 
     x = np.array([0.5, 0.5, 0.7])
-    with pytest.raises(ValueError, match="output's size changes .* 1 elements at first"):
+    with pytest.raises(ValueError, match=r"output's size changes .* 1 elements at first"):
         check_vjp(forward, lambda d, x: x, [x])
 
 
