@@ -1,5 +1,6 @@
 """The one line that runs a check again."""
 
+import re
 import zlib
 
 import numpy as np
@@ -55,7 +56,8 @@ def _value(value):
         if held.size > WRITTEN_OUT:
             return _fingerprint([value])
         dtype = "" if held.dtype in (np.float64, np.int64, np.bool_) else f", {str(held.dtype)!r}"
-        return f"np.array({held.tolist()!r}{dtype})"
+        numbers = re.sub(r"\b(inf|nan)\b", r"np.\1", repr(held.tolist()))
+        return f"np.array({numbers}{dtype})"
     return repr(value)
 
 
