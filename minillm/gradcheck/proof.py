@@ -85,8 +85,8 @@ def _jacobian(problem, index, h):
     numeric = np.empty((problem.flat.size, leaf.value.size))
     apart = 0.0
     for element in range(leaf.value.size):
-        slopes = [_slope(problem, index, element, step) for step in (h / 2, h, 2 * h)]
-        fine, coarse = ((4 * a - b) / 3 for a, b in zip(slopes[:2], slopes[1:], strict=True))
+        half, one, two = (_slope(problem, index, element, step) for step in (h / 2, h, 2 * h))
+        fine, coarse = (4 * half - one) / 3, (4 * one - two) / 3
         numeric[:, element] = fine
         apart = max(apart, float(np.max(np.abs(fine - coarse), initial=0.0)))
     return numeric, apart if np.isfinite(numeric).all() else np.inf

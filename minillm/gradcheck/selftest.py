@@ -10,38 +10,58 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from minillm.gradcheck import awkward
 from minillm.gradcheck.catalogue import Tools, load
 from minillm.gradcheck.check import check_vjp
 from minillm.gradcheck.proof import is_right
 from minillm.gradcheck.report import FAIL, INCONCLUSIVE, PASS
 
-__all__ = ["Case", "Outcome", "judge", "right_cases", "run", "wrong_cases"]
+__all__ = [
+    "Case",
+    "Outcome",
+    "Pair",
+    "awkward_cases",
+    "judge",
+    "right_cases",
+    "run",
+    "wrong_cases",
+]
 
 SEEDS = (0, 1)
 WRONG, RIGHT, AWKWARD = "wrong", "right", "awkward"
 CAUGHT, MISSED, RIGHT_THERE, REFUSED = "caught", "missed", "right there", "refused"
 
 
+class Pair(NamedTuple):
+    """A forward and a backward at a point, in the order in which `check_vjp` takes them."""
+
+    forward: Callable
+    backward: Callable
+    args: Any
+    kwargs: dict
+
+
 @dataclass(frozen=True)
 class Case:
-    """A backward at a point, and what it is known to be.
+    """Something to check, and what it is known to be.
 
-    kind: "wrong", "right" or "awkward", which is right as well; causes: the diagnoses that name the
-    mistake of a wrong one.
+    kind: "wrong", "right" or "awkward", which is right as well; check(**options) -> Report; pair:
+    what is checked, where it is one; causes: the diagnoses that name the mistake of a wrong one;
+    zero: whether a gradient truly vanishes, of which no check can be sure.
     """
 
     kind: str
     name: str
     seed: int
-    forward: Callable
-    backward: Callable
-    args: Any
-    kwargs: dict
+    check: Callable
+    pair: Pair | None = None
     causes: tuple[str, ...] = ()
+    zero: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,29 +86,36 @@ def wrong_cases(ops, pairs, seed, entries=None):
     for entry in load() if entries is None else entries:
         forward, true = pairs(entry.op)
         tools = Tools(ops, true)
-        args, kwargs = _point(entry, tools, seed)
+        pair = Pair(forward, _bound(entry, tools), *_point(entry, tools, seed))
         name = f"{entry.op}.{entry.name}"
-        yield Case(WRONG, name, seed, forward, _bound(entry, tools), args, kwargs, entry.causes)
+        yield Case(WRONG, name, seed, partial(check_vjp, *pair), pair, entry.causes)
 
 
 def right_cases(ops, pairs, seed, entries=None):
     """The true backwards of the catalogue's ops, at the same points."""
     for entry in {entry.op: entry for entry in (load() if entries is None else entries)}.values():
         forward, true = pairs(entry.op)
-        args, kwargs = _point(entry, Tools(ops, true), seed)
-        yield Case(RIGHT, entry.op, seed, forward, true, args, kwargs)
+        pair = Pair(forward, true, *_point(entry, Tools(ops, true), seed))
+        yield Case(RIGHT, entry.op, seed, partial(check_vjp, *pair), pair)
+
+
+def awkward_cases(seed):
+    """One case of each awkward family in each precision."""
+    for family in awkward.load():
+        for dtype in ("float64", "float32"):
+            rng = np.random.default_rng([seed, zlib.crc32(family.name.encode())])
+            case, name = family.case(rng, dtype), f"{family.name} {dtype}"
+            yield Case(AWKWARD, name, seed, case.run, zero=bool(case.zero))
 
 
 def judge(case, **options):
     """Check a case, and weigh the verdict by what is known."""
-    report = check_vjp(
-        case.forward, case.backward, case.args, case.kwargs, seed=case.seed, **options
-    )
+    report = case.check(seed=case.seed, **options)
     if case.kind != WRONG:
         return Outcome(case, REFUSED if report.verdict == FAIL else report.verdict)
     if report.verdict == FAIL:
         return Outcome(case, CAUGHT, report.diagnoses[0].cause if report.diagnoses else None)
-    if is_right(case.forward, case.backward, case.args, case.kwargs):
+    if is_right(*case.pair):
         return Outcome(case, RIGHT_THERE)
     return Outcome(case, MISSED if report.verdict == PASS else INCONCLUSIVE)
 
@@ -114,6 +141,7 @@ def run(ops, pairs, echo, json=False, seeds=SEEDS, progress=None, entries=None):
     start = time.perf_counter()
     cases = [case for seed in seeds for case in wrong_cases(ops, pairs, seed, entries)]
     cases += [case for seed in seeds for case in right_cases(ops, pairs, seed, entries)]
+    cases += [case for seed in seeds for case in awkward_cases(seed)]
     outcomes = [judge(case) for case in (cases if progress is None else progress(cases))]
     summary = summarise(outcomes) | {"seconds": round(time.perf_counter() - start, 1)}
     for line in [json_format.dumps(summary, indent=2)] if json else described(summary):
@@ -157,6 +185,9 @@ def summarise(outcomes):
             "checks": sum(o.case.kind == kind for o in outcomes),
             "refused": listed(REFUSED, kind),
             "inconclusive": listed(INCONCLUSIVE, kind),
+            "truly_zero": sum(
+                o.state == INCONCLUSIVE and o.case.kind == kind and o.case.zero for o in outcomes
+            ),
         }
     escaped = wrong["missed"] or wrong["inconclusive"]
     if escaped or not caught or summary[RIGHT]["refused"] or summary[AWKWARD]["refused"]:
@@ -177,7 +208,9 @@ def described(summary):
         if kind["checks"]:
             yield f"{kind['checks']} checks of {label}:"
             yield f"  refused           {len(kind['refused']):>5}"
-            yield f"  inconclusive      {len(kind['inconclusive']):>5}"
+            honest = kind["truly_zero"]
+            remark = f", {honest} of them where a gradient is truly zero" if honest else ""
+            yield f"  inconclusive      {len(kind['inconclusive']):>5}{remark}"
     for title, cases in (
         ("wrong, but passed", wrong["missed"]),
         ("wrong, but inconclusive", wrong["inconclusive"]),
