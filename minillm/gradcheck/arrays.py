@@ -9,6 +9,13 @@ import numpy as np
 __all__ = ["dtype_name", "host", "is_array", "is_float", "like", "restore", "same"]
 
 CHECKABLE = ("float32", "float64")
+LIBRARIES = ("numpy", "torch", "cupy")  # with ways of their own; others have the array API's
+
+
+def library(array):
+    """The library that an array is of, also where its class is somebody's own."""
+    modules = [kind.__module__.partition(".")[0] for kind in type(array).__mro__]
+    return next((name for name in modules if name in LIBRARIES), modules[0])
 
 
 def is_array(value):
@@ -18,7 +25,7 @@ def is_array(value):
 
 def dtype_name(array):
     """The dtype's bare name, "float32" for torch.float32 as for NumPy's."""
-    return str(array.dtype).rpartition(".")[2]
+    return getattr(array.dtype, "name", None) or str(array.dtype).rpartition(".")[2]
 
 
 def is_float(value):
@@ -41,12 +48,9 @@ def is_float(value):
 
 def host(array):
     """The values as a NumPy array in memory of its own, in their own dtype."""
-    library = type(array).__module__.partition(".")[0]
-    if library == "torch":
+    if library(array) == "torch":
         return array.detach().cpu().numpy().copy()
-    if isinstance(array, np.ndarray | np.generic):
-        return np.array(array)
-    if hasattr(array, "get"):  # CuPy, which converts on an explicit call only
+    if library(array) == "cupy":  # converts on an explicit call only
         return np.array(array.get())
     return np.array(array)
 
@@ -65,16 +69,16 @@ def like(values, template):
         return float(values)
     if isinstance(template, np.ndarray):
         return np.array(values, dtype=template.dtype)
-    library = type(template).__module__.partition(".")[0]
-    if library == "torch":
+    if library(template) == "torch":
         import torch
 
         made = torch.tensor(values, dtype=template.dtype, device=template.device)
         return made.requires_grad_(template.requires_grad)
-    if library == "cupy":
+    if library(template) == "cupy":
         import cupy
 
-        return cupy.asarray(values, dtype=template.dtype)
+        with template.device:
+            return cupy.asarray(values, dtype=template.dtype)
     if hasattr(template, "__array_namespace__"):
         return template.__array_namespace__().asarray(
             np.asarray(values, dtype_name(template)), dtype=template.dtype
@@ -84,11 +88,9 @@ def like(values, template):
 
 def restore(array, values):
     """Write host values back into an array that was changed, where it can be written to."""
-    if isinstance(array, np.ndarray) and array.flags.writeable and array.ndim:
-        array[...] = values
-    elif type(array).__module__.partition(".")[0] == "torch":
+    if library(array) == "torch":
         array.detach().copy_(like(values, array).detach())
-    elif hasattr(array, "get") and array.ndim:
+    elif library(array) == "cupy" or (isinstance(array, np.ndarray) and array.flags.writeable):
         array[...] = like(values, array)
 
 

@@ -1,0 +1,121 @@
+"""What stands in for CuPy where no GPU is: arrays that refuse NumPy as CuPy's do.
+
+A CuPy array does not turn into a NumPy array by itself (`__array__` raises; `.get()` does it), does
+not take part in operations with NumPy arrays, and answers NumPy's functions through NumPy's
+protocols. The values are hidden in a NumPy array here, so this tells of conversions, not of CUDA.
+"""
+
+import contextlib
+import types
+
+import numpy as np
+
+NO = "Implicit conversion to a NumPy array is not allowed. Please use `.get()`"
+
+
+def wrapped(value):
+    if isinstance(value, np.ndarray | np.generic):
+        return ndarray(value)
+    return type(value)(map(wrapped, value)) if isinstance(value, list | tuple) else value
+
+
+def opened(value):
+    """Arguments for NumPy: only CuPy arrays and scalars, as CuPy has it."""
+    if isinstance(value, np.ndarray):
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    if isinstance(value, ndarray):
+        return value._held
+    if isinstance(value, dict):
+        return {key: opened(child) for key, child in value.items()}
+    return type(value)(map(opened, value)) if isinstance(value, list | tuple) else value
+
+
+class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
+    devices_entered = 0
+
+    def __init__(self, held):
+        self._held = np.array(held)
+
+    shape = property(lambda self: self._held.shape)
+    dtype = property(lambda self: self._held.dtype)
+    ndim = property(lambda self: self._held.ndim)
+    size = property(lambda self: self._held.size)
+    T = property(lambda self: wrapped(self._held.T))
+
+    @property
+    @contextlib.contextmanager
+    def device(self):
+        ndarray.devices_entered += 1
+        yield
+
+    def get(self):
+        return self._held.copy()
+
+    def __array__(self, *args, **kwargs):
+        raise TypeError(NO)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        return wrapped(getattr(ufunc, method)(*map(opened, inputs), **opened(kwargs)))
+
+    def __array_function__(self, function, types, args, kwargs):
+        return wrapped(function(*map(opened, args), **opened(kwargs)))
+
+    def __getitem__(self, index):
+        return wrapped(self._held[opened(index)])
+
+    def __setitem__(self, index, value):
+        self._held[opened(index)] = opened(value)
+
+    def __getattr__(self, name):
+        if name.startswith("_"):
+            raise AttributeError(name)
+        method = getattr(self._held, name)
+        return lambda *args, **kwargs: wrapped(method(*map(opened, args), **opened(kwargs)))
+
+    def __len__(self):
+        return len(self._held)
+
+    def __float__(self):
+        return float(self._held)
+
+    def __int__(self):
+        return int(self._held)
+
+    def __bool__(self):
+        return bool(self._held)
+
+    def __repr__(self):
+        return repr(self._held)
+
+
+ndarray.__module__ = "cupy"  # real ones say the same
+
+
+class Module(types.ModuleType):
+    """NumPy's functions, on these arrays."""
+
+    ndarray, float32, float64 = ndarray, np.float32, np.float64
+
+    def asarray(self, values, dtype=None):
+        return ndarray(np.asarray(getattr(values, "_held", values), dtype=dtype))
+
+    array = asarray
+
+    def __getattr__(self, name):
+        function = getattr(np, name)
+        return lambda *args, **kwargs: wrapped(function(*map(opened, args), **opened(kwargs)))
+
+
+cupy = Module("cupy")
+
+
+def cupy_or_standin():
+    """CuPy where it can run, the stand-in elsewhere."""
+    try:
+        import cupy as real
+
+        real.cuda.runtime.getDeviceCount()
+        real.zeros(1).get()
+    except Exception:  # not installed, no driver, no device
+        return cupy
+    return real
