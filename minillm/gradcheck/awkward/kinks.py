@@ -1,0 +1,358 @@
+"""Functions with kinks and ties, at them and near them; subgradients as everybody chooses them."""
+
+import numpy as np
+
+from minillm.gradcheck.awkward._family import (
+    Case,
+    between,
+    dims,
+    elementwise,
+    magnitude,
+    normal,
+    of,
+    pick,
+    right,
+)
+
+
+def _near(rng, x, points, share=0.3):
+    """Some elements of x put close to one of the points, or exactly on it."""
+    scale = float(np.abs(x).max(initial=0)) or 1.0
+    gap = pick(rng, 0.0, 1e-12, 1e-9, 1e-6, 1e-4, 1e-2) * scale
+    chosen = rng.random(x.shape) < share
+    place = rng.choice(points, x.shape) + gap * rng.uniform(-1, 1, x.shape)
+    return np.where(chosen, place, x).astype(x.dtype)
+
+
+def _tied(rng, dtype, *shape, values=4, scale=1.0):
+    """A few whole numbers, so that many are equal."""
+    return (scale * (1 + rng.integers(0, values, shape))).astype(dtype)
+
+
+@right
+def relu(rng, dtype):
+    """Some inputs at 0 or within 1e-12 to 1e-2 of it; the gradient at 0 is 0."""
+    x = _near(rng, normal(rng, dtype, *dims(rng, 2), scale=magnitude(rng)), [0.0])
+    x.flat[0] = abs(x.flat[0]) or 1.0
+    return elementwise(lambda x: np.maximum(x, 0), lambda x: x > 0, x)
+
+
+@right
+def relu_of_zeros(rng, dtype):
+    """Every input is 0, as after zero initialisation, and the gradient at 0 is 1."""
+    return elementwise(lambda x: np.maximum(x, 0), lambda x: x >= 0, np.zeros(dims(rng, 2), dtype))
+
+
+@right
+def relu_of_many(rng, dtype):
+    """A thousand inputs: in float32 some lie within any useful step of 0."""
+    x = normal(rng, dtype, int(rng.integers(20, 40)), int(rng.integers(20, 40)))
+    return elementwise(lambda x: np.maximum(x, 0), lambda x: x > 0, x)
+
+
+@right
+def relu_layer(rng, dtype):
+    """x @ w + b through ReLU, with dead units and biases of 0."""
+    n, c, k = dims(rng, 3)
+    x, w = normal(rng, dtype, n, c), normal(rng, dtype, c, k)
+    b = np.zeros(k, dtype)
+    b[1:] = rng.choice([0.0, -30.0], k - 1)  # the first unit may live
+    b[0] = 20.0
+
+    def vjp(d, x, w, b):
+        d = d * (x @ w + b > 0)
+        return d @ w.T, x.T @ d, d.sum(0)
+
+    return of(lambda x, w, b: np.maximum(x @ w + b, 0), vjp, x, w, b)
+
+
+@right
+def leaky_relu(rng, dtype):
+    """Slopes 0.01 and 1, inputs on and near the corner."""
+    x = _near(rng, normal(rng, dtype, *dims(rng, 2), scale=magnitude(rng)), [0.0])
+    return elementwise(
+        lambda x: np.where(x > 0, x, 0.01 * x), lambda x: np.where(x > 0, 1, 0.01).astype(x.dtype), x
+    )
+
+
+@right
+def prelu(rng, dtype):
+    """The left slope is a parameter of its own."""
+    n, c = dims(rng, 2)
+    x = _near(rng, normal(rng, dtype, n, c), [0.0])
+    x.flat[0] = -1.0
+    slope = between(rng, dtype, 0.1, 0.5, 1)
+
+    def vjp(d, x, slope):
+        below = x <= 0
+        return np.where(below, slope * d, d), (d * np.where(below, x, 0)).sum(keepdims=True)[0]
+
+    return of(lambda x, slope: np.where(x > 0, x, slope * x), vjp, x, slope)
+
+
+@right
+def elu(rng, dtype):
+    """Smooth at 0 but for its second derivative."""
+    x = _near(rng, normal(rng, dtype, *dims(rng, 2)), [0.0])
+    return elementwise(
+        lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+        lambda x: np.exp(np.minimum(x, 0)),
+        x,
+    )
+
+
+@right
+def absolute(rng, dtype):
+    """|x| with its gradient 0 at 0."""
+    x = _near(rng, normal(rng, dtype, *dims(rng, 2), scale=magnitude(rng)), [0.0])
+    return elementwise(np.abs, np.sign, x)
+
+
+@right
+def norm_1(rng, dtype):
+    """The sum of |x|, zeros among them."""
+    x = _near(rng, normal(rng, dtype, *dims(rng, 2), scale=magnitude(rng)), [0.0])
+    return of(lambda x: np.abs(x).sum(), lambda d, x: d * np.sign(x), x)
+
+
+@right
+def norm_max(rng, dtype):
+    """The largest |x|; where several are, they share."""
+    x = _tied(rng, dtype, *dims(rng, 2), scale=magnitude(rng))
+    x = (x * rng.choice([-1.0, 1.0], x.shape)).astype(dtype)
+
+    def vjp(d, x):
+        top = np.abs(x) == np.abs(x).max()
+        return (d * np.sign(x) * top / top.sum()).astype(x.dtype)
+
+    return of(lambda x: np.abs(x).max(), vjp, x)
+
+
+@right
+def total_variation(rng, dtype):
+    """Sums of |x[i + 1] - x[i]| with equal neighbours."""
+    x = _tied(rng, dtype, dims(rng, 1, 12, 4)[0], values=3, scale=magnitude(rng))
+
+    def vjp(d, x):
+        side = d * np.sign(np.diff(x))
+        return np.concatenate([[0], side]).astype(x.dtype) - np.concatenate([side, [0]]).astype(
+            x.dtype
+        )
+
+    return of(lambda x: np.abs(np.diff(x)).sum(), vjp, x)
+
+
+@right
+def clip(rng, dtype):
+    """Values on and near both bounds, and far outside of them."""
+    scale = magnitude(rng)
+    x = _near(rng, normal(rng, dtype, *dims(rng, 2), scale=scale), [-scale, scale])
+    x.flat[0] = 0.5 * scale
+    low, high = float(np.asarray(-scale, dtype)), float(np.asarray(scale, dtype))
+    return elementwise(
+        lambda x: np.clip(x, low, high), lambda x: ((x > low) & (x < high)).astype(x.dtype), x
+    )
+
+
+@right
+def hard_sigmoid(rng, dtype):
+    """Piecewise linear with two corners and two flat ends."""
+    x = _near(rng, normal(rng, dtype, *dims(rng, 2), scale=2), [-3.0, 3.0])
+    x.flat[0] = 0.1
+    return elementwise(
+        lambda x: np.clip(x / 6 + 0.5, 0, 1),
+        lambda x: (np.abs(x) < 3).astype(x.dtype) / 6,
+        x,
+    )
+
+
+@right
+def hinge(rng, dtype):
+    """The multi-class hinge loss; some margins are met exactly."""
+    n, k = dims(rng, 2, 6, 2)
+    scores = _near(rng, normal(rng, dtype, n, k), [0.0, 1.0, 2.0], 0.4)
+    labels = rng.integers(0, k, n)
+
+    def margins(scores, labels):
+        m = scores - scores[np.arange(len(labels)), labels][:, None] + 1
+        m[np.arange(len(labels)), labels] = 0
+        return m
+
+    def f(scores, *, labels):
+        return np.maximum(margins(scores, labels), 0).sum() / len(labels)
+
+    def vjp(d, scores, *, labels):
+        g = (margins(scores, labels) > 0).astype(scores.dtype)
+        g[np.arange(len(labels)), labels] = -g.sum(1)
+        return (d * g / len(labels)).astype(scores.dtype)
+
+    scores[0, labels[0]] = -3  # one margin at least is missed
+    return of(f, vjp, scores, labels=labels)
+
+
+@right
+def huber(rng, dtype):
+    """Smooth L1: quadratic within 1, linear outside; some residuals exactly 1 or 0."""
+    shape = dims(rng, 2)
+    x, target = _near(rng, normal(rng, dtype, *shape, scale=2), [-1.0, 0.0, 1.0]), np.zeros(shape, dtype)
+    x.flat[0] = 0.7
+
+    def f(x, target):
+        r = np.abs(x - target)
+        return np.where(r < 1, 0.5 * r * r, r - 0.5).mean()
+
+    def vjp(d, x, target):
+        g = (d * np.clip(x - target, -1, 1) / x.size).astype(x.dtype)
+        return g, -g
+
+    return of(f, vjp, x, target)
+
+
+@right
+def maximum(rng, dtype):
+    """The larger of two arrays, often equal: the first one takes the gradient."""
+    shape = dims(rng, 2)
+    a, b = _tied(rng, dtype, *shape, values=3), _tied(rng, dtype, *shape, values=3)
+    a.flat[0], b.flat[-1] = 9, 9
+    if a.size == 1:
+        b = a.copy()
+    return of(np.maximum, lambda d, a, b: (d * (a >= b), d * (a < b)), a, b)
+
+
+@right
+def max_over_axis(rng, dtype):
+    """Ties share the gradient evenly, or the first takes all."""
+    x = _tied(rng, dtype, *dims(rng, 2), values=pick(rng, 1, 3, 50), scale=magnitude(rng))
+    first = rng.random() < 0.5
+
+    def vjp(d, x):
+        top = x == x.max(-1, keepdims=True)
+        if first:
+            top = top & (np.cumsum(top, -1) == 1)
+        return (d[..., None] * top / top.sum(-1, keepdims=True)).astype(x.dtype)
+
+    return of(lambda x: x.max(-1), vjp, x)
+
+
+@right
+def min_over_all(rng, dtype):
+    """The least of all, ties or not."""
+    x = _tied(rng, dtype, *dims(rng, 2), values=pick(rng, 2, 50), scale=magnitude(rng))
+
+    def vjp(d, x):
+        low = x == x.min()
+        return (d * low / low.sum()).astype(x.dtype)
+
+    return of(lambda x: x.min(), vjp, x)
+
+
+@right
+def max_pool(rng, dtype):
+    """Windows of two over time; ties inside the windows, the first takes all."""
+    n, t, c = dims(rng, 3)
+    x = _tied(rng, dtype, n, 2 * t, c, values=pick(rng, 2, 4, 50))
+
+    def vjp(d, x):
+        first = (x[:, 0::2] >= x[:, 1::2]).astype(x.dtype)
+        dx = np.empty_like(x)
+        dx[:, 0::2], dx[:, 1::2] = d * first, d * (1 - first)
+        return dx
+
+    return of(lambda x: np.maximum(x[:, 0::2], x[:, 1::2]), vjp, x)
+
+
+@right
+def median(rng, dtype):
+    """The middle of each row, or the mean of the two middle ones, with and without ties."""
+    n, k = dims(rng, 2, 7)
+    ties = rng.random() < 0.5
+    x = _tied(rng, dtype, n, k) if ties else normal(rng, dtype, n, k, scale=magnitude(rng))
+
+    def vjp(d, x):
+        order, k = np.argsort(x, -1, kind="stable"), x.shape[-1]
+        middle = order[:, [(k - 1) // 2, k // 2]]
+        dx = np.zeros_like(x)
+        np.add.at(dx, (np.arange(len(x))[:, None], middle), d[:, None] / 2)
+        return dx
+
+    return of(lambda x: np.median(x, -1).astype(x.dtype), vjp, x)
+
+
+@right
+def sort(rng, dtype):
+    """Sorted rows; the gradient goes back where its value came from."""
+    ties = rng.random() < 0.5
+    shape = dims(rng, 2)
+    x = _tied(rng, dtype, *shape) if ties else normal(rng, dtype, *shape, scale=magnitude(rng))
+
+    def vjp(d, x):
+        dx = np.empty_like(x)
+        np.put_along_axis(dx, np.argsort(x, -1, kind="stable"), d, -1)
+        return dx
+
+    return of(lambda x: np.sort(x, -1), vjp, x)
+
+
+@right
+def largest_two(rng, dtype):
+    """The sum of each row's two largest values."""
+    n, k = dims(rng, 2, 6, 2)
+    x = _tied(rng, dtype, n, k, values=pick(rng, 2, 50))
+
+    def vjp(d, x):
+        dx = np.zeros_like(x)
+        np.put_along_axis(dx, np.argsort(x, -1, kind="stable")[:, -2:], d[:, None], -1)
+        return dx
+
+    return of(lambda x: np.sort(x, -1)[:, -2:].sum(-1), vjp, x)
+
+
+@right
+def interpolate(rng, dtype):
+    """A table read between its knots: linear in the values, with corners in the place."""
+    k = dims(rng, 1, 6, 2)[0]
+    values = normal(rng, dtype, k, scale=magnitude(rng))
+    place = _near(rng, between(rng, dtype, 0, k - 1, *dims(rng, 1)), [float(k // 2)])
+
+    def cell(place, k):
+        left = np.clip(np.floor(place).astype(int), 0, k - 2)
+        return left, place - left.astype(place.dtype)
+
+    def f(values, place):
+        left, share = cell(place, len(values))
+        return values[left] * (1 - share) + values[left + 1] * share
+
+    def vjp(d, values, place):
+        left, share = cell(place, len(values))
+        dvalues = np.zeros_like(values)
+        np.add.at(dvalues, left, d * (1 - share))
+        np.add.at(dvalues, left + 1, d * share)
+        return dvalues.astype(values.dtype), d * (values[left + 1] - values[left])
+
+    return of(f, vjp, values, np.asarray(place, dtype))
+
+
+@right
+def relu_network(rng, dtype):
+    """Three layers of ReLU without biases: a narrow net whose kinks cross everywhere."""
+    n, c = dims(rng, 2, 5, 2)
+    params = [normal(rng, dtype, c, c) + np.eye(c, dtype=dtype) for _ in range(3)]
+    x = between(rng, dtype, 0.2, 2, n, c)
+
+    def forward(x, params):
+        saved = []
+        for w in params:
+            saved.append((x, x @ w))
+            x = np.maximum(saved[-1][1], 0) + 0.1 * saved[-1][1]
+        return x, (saved, params)
+
+    def backward(d, cache):
+        saved, params = cache
+        grads = []
+        for (x, z), w in zip(reversed(saved), reversed(params), strict=True):
+            d = d * (z > 0) + 0.1 * d
+            grads.append(x.T @ d)
+            d = d @ w.T
+        return d, grads[::-1]
+
+    return Case.pair(forward, backward, x, params)
