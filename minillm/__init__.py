@@ -1,7 +1,21 @@
 """Language models written out in NumPy, with every gradient derived by hand."""
 
-from minillm.ops._op import op, register
-from minillm.ops._state import backend, trace
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from minillm.ops._op import op, register
+    from minillm.ops._state import backend, trace
 
 __version__ = "0.1.0"
 __all__ = ["backend", "op", "register", "trace"]
+
+HOMES = {"op": "_op", "register": "_op", "backend": "_state", "trace": "_state"}
+
+
+def __getattr__(name):
+    """Load the ops when one asks for them: each run of pytest imports this package's plugin."""
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    importlib.import_module("minillm.ops")
+    return getattr(importlib.import_module(f"minillm.ops.{HOMES[name]}"), name)

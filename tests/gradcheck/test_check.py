@@ -101,7 +101,11 @@ def test_json_of_numbers_that_json_cannot_hold():
 @pytest.mark.parametrize("args", [ARGS, (np.ones((2, 3)), np.eye(3, 2), np.arange(2.0))])
 def test_the_replay_line_is_the_same_case(seed, args):
     report = check_vjp(affine, wrong_backward, args, seed=seed)
-    names = vars(gradcheck) | {"np": np, "affine": affine, "wrong_backward": wrong_backward}
+    names = {name: getattr(gradcheck, name) for name in gradcheck.__all__} | {
+        "np": np,
+        "affine": affine,
+        "wrong_backward": wrong_backward,
+    }
     again = eval(report.replay, names)
     assert again.to_dict() == report.to_dict()
 
@@ -116,7 +120,10 @@ def test_the_replay_line_of_an_op_and_of_keyword_arguments():
             {"ids": np.array([0, 2, 2], np.int32)},
         ),
     ):
-        names = vars(gradcheck) | {"np": np, "softmax": softmax}
+        names = {name: getattr(gradcheck, name) for name in gradcheck.__all__} | {
+            "np": np,
+            "softmax": softmax,
+        }
         names["forward"] = lambda w, *, ids: (w[ids], None)
         names["<lambda>"] = None
         line = report.replay.replace("forward, forward", "forward, lambda d, c: np.zeros((3, 2))")
@@ -310,6 +317,20 @@ def test_importing_the_checker_imports_numpy_alone():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[] False"
+
+
+def test_a_run_of_pytest_that_uses_no_check_does_not_pay_for_numpy():
+    import subprocess
+    import sys
+
+    code = "import sys; import minillm.gradcheck.pytest_plugin; print('numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_name_that_is_not_there():
+    with pytest.raises(AttributeError, match="'minillm.gradcheck' has no attribute 'check_all'"):
+        gradcheck.check_all  # noqa: B018
 
 
 def test_drawn_inputs_are_those_of_the_seed():
