@@ -329,7 +329,7 @@ def test_a_run_of_pytest_that_uses_no_check_does_not_pay_for_numpy():
 
 
 def test_a_name_that_is_not_there():
-    with pytest.raises(AttributeError, match="'minillm.gradcheck' has no attribute 'check_all'"):
+    with pytest.raises(AttributeError, match=r"'minillm.gradcheck' has no attribute 'check_all'"):
         gradcheck.check_all  # noqa: B018
 
 
