@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minillm.gradcheck.contract import Contract, gradients_of
+from minillm.gradcheck.rounding import only_rounding
 from minillm.gradcheck.steps import Line, default_rtol, length
 
 __all__ = ["Judgement", "View", "judge", "look"]
@@ -62,7 +63,7 @@ def judge(problem, index, cotangents, gradients, rng, rtol=None, n_lines=2):
         views = look(line, cotangents, gradients, rtol, h)
         found = max(range(len(views)), key=lambda i: _rank(views[i]))
         h = views[found].h
-        judgements.append(_judgement(line, views, found, rtol, gradients))
+        judgements.append(_judgement(line, views, found, rtol, cotangents, gradients))
         if judgements[-1].state in (KINK, DIFFERS):
             break
     return max(judgements, key=lambda judgement: _rank(judgement.view))
@@ -70,7 +71,7 @@ def judge(problem, index, cotangents, gradients, rng, rtol=None, n_lines=2):
 
 def look(line, cotangents, gradients, rtol, h=None):
     """One view a cotangent; a ladder of steps where the first step does not settle all."""
-    h = line.first if h is None else h
+    h = _first(line, cotangents, gradients, rtol) if h is None else h
     views = (
         _quick(line, cotangents, gradients, rtol, h)
         or _silent(line, cotangents, gradients, h)
@@ -88,6 +89,15 @@ def look(line, cotangents, gradients, rtol, h=None):
         for between in (best / line.ratio**0.5, best * line.ratio**0.5):
             line.pair(between)
     return _weigh_all(line, cotangents, gradients, rtol)
+
+
+def _first(line, cotangents, gradients, rtol):
+    """The first step: a larger one where rounding would leave too little of these gradients."""
+    wanted = 1.0
+    for cotangent, gradient in zip(cotangents, gradients, strict=True):
+        if scale := length(gradient):
+            wanted = max(wanted, 20 * line.noise(cotangent, line.first) / (rtol * scale))
+    return line.first * min(wanted, line.ratio)
 
 
 def _quick(line, cotangents, gradients, rtol, h):
@@ -111,10 +121,22 @@ def _quick(line, cotangents, gradients, rtol, h):
 
 
 def _silent(line, cotangents, gradients, h):
-    """Views of nothing: backward says zero, and no output changes at a large step either."""
-    if any(np.any(gradient) for gradient in gradients) or not line.pair(h).unchanged:
+    """Views of nothing: no output changes at a large step either, and backward says zero.
+
+    Where it says something that is rounding, the outputs may round as well.
+    """
+    claimed = any(np.any(gradient) for gradient in gradients)
+    slack = 8 * line.eps * length(line.problem.flat) if claimed else 0.0
+
+    def still(h):
+        pair = line.pair(h)
+        return pair.unchanged or 2 * h * length(pair.slope) <= slack
+
+    if not still(h):
         return None
-    if not line.pair(h * line.ratio**2).unchanged:
+    if claimed and not only_rounding(line.problem, line.index, cotangents, gradients):
+        return None
+    if not still(h * line.ratio**2):
         return None
     return [View(NULL, 0.0, 0.0, 0.0, h) for _ in cotangents]
 
@@ -232,7 +254,9 @@ def _weigh(line, cotangent, gradient, rtol):
     elif scale <= doubt:
         state = NULL
     elif abs(residual) > rtol * scale + doubt:
-        state = DIFFERS
+        nothing = abs(float(cotangent @ line.pairs[h].slope)) <= doubt
+        rounding = nothing and only_rounding(line.problem, line.index, [cotangent], [gradient])
+        state = NULL if rounding else DIFFERS
     else:
         state = UNSURE if doubt > power * scale else AGREES
     return View(state, residual, scale, error, h)
@@ -265,14 +289,15 @@ def _rank(view):
     return (NULL, AGREES, UNSURE, KINK, DIFFERS).index(view.state), view.relative
 
 
-def _judgement(line, views, found, rtol, gradients):
+def _judgement(line, views, found, rtol, cotangents, gradients):
     view = views[found]
     tolerance = rtol + (SAFETY * view.error / view.scale if view.scale else 0.0)
-    reason = _reason(line, view, gradients) if view.state in (NULL, UNSURE, KINK) else None
+    unclear = view.state in (NULL, UNSURE, KINK)
+    reason = _reason(line, view, cotangents, gradients) if unclear else None
     return Judgement(view.state, reason, view, found, view.h, tolerance, line)
 
 
-def _reason(line, view, gradients):
+def _reason(line, view, cotangents, gradients):
     """Why the differences can't tell."""
     if view.state == KINK:
         return "kink"
@@ -283,6 +308,8 @@ def _reason(line, view, gradients):
     if view.state == NULL:
         if silent and claimed == 0:
             return "no influence"
+        if claimed and only_rounding(line.problem, line.index, cotangents, gradients):
+            return "vanishes"
         # what the outputs would change by if the leaf moved by its own size, beside their rounding
         swing = claimed * line.scale / (line.eps * length(line.problem.flat) or 1.0)
         if swing > 30:
