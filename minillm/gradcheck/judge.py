@@ -21,6 +21,7 @@ POWER = {"float64": 1e-2, "float32": 3e-2}  # an uncertainty above this share ha
 BEND = 0.1  # a slope that changes by this share of the typical one within a step has a kink there
 LEFT_OUT = 0.1  # share of the outputs that may be left out for their kinks
 LASTING = 0.01  # share of the outputs with a kink at the point itself that may be
+LARGER = 16.0  # how many times larger a first step may be made for the sake of rounding
 SAFETY = 10.0  # between an estimated error and a tolerance
 
 
@@ -97,7 +98,7 @@ def _first(line, cotangents, gradients, rtol):
     for cotangent, gradient in zip(cotangents, gradients, strict=True):
         if scale := length(gradient):
             wanted = max(wanted, 20 * line.noise(cotangent, line.first) / (rtol * scale))
-    return line.first * min(wanted, line.ratio)
+    return line.first * min(wanted, LARGER)
 
 
 def _quick(line, cotangents, gradients, rtol, h):
