@@ -18,15 +18,18 @@ RULES = (
     whole.exchanged,
     arranged.transposed,
     arranged.reordered,
+    arranged.product,
     arranged.rolled,
     arranged.slices,
     lost.reused,
     lost.through_time,
     lost.lost,
     lost.direct_path,
+    lost.one_step_right,
     lost.broadcast_back,
     masks.mask,
     terms.low_rank,
+    terms.coupling,
     terms.loss_term,
     parts.part,
     local.outer,
@@ -52,9 +55,8 @@ def diagnose(evidence):
     guesses = {}
     for index in evidence.failed:
         for guess in _guesses(evidence, index):
-            key = guess.cause, None if guess.ratio is None else round(guess.ratio, 5)
-            guesses.setdefault(key, []).append((index, guess))
-    found = [one for group in guesses.values() for one in _merge(evidence, group)]
+            guesses.setdefault(guess.cause, []).append((index, guess))
+    found = [one for group in guesses.values() for one in _agree(evidence, group)]
     return sorted(found, key=lambda diagnosis: -diagnosis.likelihood)
 
 
@@ -78,27 +80,32 @@ def _guesses(evidence, index):
     return sorted(chosen, key=lambda guess: -guess.likelihood)[:MOST]
 
 
-def _merge(evidence, group):
-    """One diagnosis where several leaves show the same mistake, else one for each."""
-    names = [evidence.leaves[index].name for index, _ in group]
+def _agree(evidence, group):
+    """The diagnoses of one cause: leaves that show it in the same way are named together."""
     top = max((guess for _, guess in group), key=lambda guess: guess.likelihood)
-    if len(group) > 1 and (top.ratio is not None or len({g.says for _, g in group}) == 1):
-        every = len(group) == len(evidence.leaves)
-        who = "Every gradient" if every else f"Each of {_listed([_called(n) for n in names])}"
-        likelihood = _together([guess.likelihood for _, guess in group])
-        yield Diagnosis(top.cause, None, f"{who} {top.says}", likelihood, top.ratio)
-        return
-    likelihood = _together([guess.likelihood for _, guess in group])
+    raised = _together([guess.likelihood for _, guess in group])
+    alike = {}
     for index, guess in group:
-        name = evidence.leaves[index].name
-        raised = likelihood if guess is top else guess.likelihood
-        yield Diagnosis(guess.cause, name, f"{_called(name)} {guess.says}", raised, guess.ratio)
+        same = guess.says if guess.ratio is None else round(guess.ratio, 5)
+        alike.setdefault(same, []).append((index, guess))
+    for members in alike.values():
+        best = max((guess for _, guess in members), key=lambda guess: guess.likelihood)
+        likelihood = raised if any(g is top for _, g in members) else best.likelihood
+        names = [evidence.leaves[index].name for index, _ in members]
+        if len(members) == 1:
+            leaf, who = names[0], _called(names[0])
+        else:
+            every = len(members) == len(evidence.leaves)
+            who = "every gradient" if every else f"each of {_listed([_called(n) for n in names])}"
+            leaf = None
+        yield Diagnosis(best.cause, leaf, f"{who} {best.says}", likelihood, best.ratio)
 
 
 def _together(likelihoods):
     """Leaves that agree support one another, but never to certainty."""
     best = max(likelihoods)
-    return round(min(0.99, best + (1 - best) * 0.25 * (len(likelihoods) - 1)), 3)
+    others = sum(likelihood > best - 0.1 for likelihood in likelihoods) - 1
+    return round(min(0.99, best + min(0.02 * others, 0.04)), 3)
 
 
 def _called(name):

@@ -55,7 +55,10 @@ class View:
         if self.whole:
             self.a = np.asarray(analytic, dtype=float)
             self.n = np.full_like(self.a, np.nan)
-            self.n[:, self.known] = evidence.columns(index)
+            columns = np.asarray(evidence.columns(index), dtype=float)
+            finite = np.isfinite(columns).all(0)
+            self.known = self.known[finite]
+            self.n[:, self.known] = columns[:, finite]
             self.blocks = list(_blocks(evidence.outputs))
         else:
             pairs = [

@@ -6,7 +6,7 @@ import numpy as np
 
 from minillm.gradcheck.diagnosis._view import Guess, axis_words
 
-__all__ = ["reordered", "rolled", "slices", "transposed"]
+__all__ = ["product", "reordered", "rolled", "slices", "transposed"]
 
 MOST_AXES = 4  # 24 orders of the axes; more are no mistake that a person makes
 
@@ -47,6 +47,44 @@ def reordered(view):
                 says = f"is right for an upstream gradient of {block.name} {words}."
                 yield Guess("transposed", 0.9, says)
                 return
+
+
+def product(view):
+    """A matrix product with its left factor not transposed: s @ q for s.T @ q.
+
+    An output row that reaches one matrix of the leaf (..., S, D) has a gradient m q_t there, with q
+    another leaf of that shape; without the transpose it is zero but for row t, which gets m @ q.
+    """
+    if not view.whole or len(view.shape) < 2 or view.known.size < view.size:
+        return
+    lead = int(np.prod(view.shape[:-2], dtype=int))
+    a, n = (m.reshape(-1, lead, *view.shape[-2:]) for m in (view.a, view.n))
+    for index, leaf in enumerate(view.evidence.leaves):
+        if index == view.index or np.shape(leaf.value) != view.shape:
+            continue
+        q = np.asarray(leaf.value).reshape(lead, *view.shape[-2:])
+        if all(_untransposed(a[i], n[i], q, view.relative) for i in range(len(a))):
+            says = (
+                f"is a product of a matrix with {leaf.name}, in which the matrix is not transposed."
+            )
+            yield Guess("transposed", 0.93, says)
+            return
+
+
+def _untransposed(a, n, q, relative):
+    place = int(np.argmax(np.abs(n).max((1, 2))))
+    others = np.delete(n, place, 0)
+    near = relative * max(np.abs(n).max(), np.abs(a).max())
+    if np.abs(others).max(initial=0.0) > near:
+        return False
+    n, q = n[place], q[place]
+    m = n @ q.T / np.maximum((q * q).sum(1), 1e-300)  # (S, T): n is an outer product with some q_t
+    for t in range(len(q)):
+        if np.abs(n - np.outer(m[:, t], q[t])).max() <= near:
+            expected = np.zeros_like(a)
+            expected[place, t] = m[:, t] @ q
+            return bool(np.abs(a - expected).max() <= 10 * near)
+    return False
 
 
 def rolled(view):
@@ -93,6 +131,8 @@ def slices(view):
             source[j] = int(np.flatnonzero(same)[0])
         if not off or len(source) < len(off):
             continue
+        if n > 2 and all(source[j] == n - 1 - j for j in off):
+            continue  # in reverse: not an exchange
         yield _exchange(source, off, n, axis_words(axis, view.name))
         return
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from minillm.gradcheck.diagnosis._view import Guess, axis_words, indices_words
 
-__all__ = ["broadcast_back", "direct_path", "lost", "reused", "through_time"]
+__all__ = ["broadcast_back", "direct_path", "lost", "one_step_right", "reused", "through_time"]
 
 
 def lost(view):
@@ -40,7 +40,7 @@ def through_time(view):
         true = view.full(~view.n_zero)
         if (full_wrong & ~away).any() or ((true & away) & ~full_wrong).any():
             continue
-        if not (true & ~away).any():
+        if not (true & ~away).any() or _both_ways(view, true, one, two):
             continue
         n = view.shape[two]
         says = (
@@ -80,6 +80,7 @@ def direct_path(view):
 def reused(view):
     """Wrong exactly where whole numbers among the arguments repeat: `=` for `+=`."""
     wrong = view.full(view.wrong).any(0).reshape(view.shape)
+    live = view.full(~view.n_zero).any(0).reshape(view.shape)
     if not wrong.any():
         return
     for name, ids in _ids(view.evidence):
@@ -93,12 +94,43 @@ def reused(view):
                 says = f"is wrong just where {name} repeats, along {where}: = where += is needed."
                 yield Guess("overwritten", 0.95, says)
                 return
-            if off == set(values.tolist()) and len(off) < n and not view.a_zero.all():
+            rest = np.delete(live, values, axis)
+            if off == set(values.tolist()) and len(off) < n and rest.any():
+                if _is_target(view.evidence, name):
+                    says = f"is wrong just at {name}, along {where}: the target's term is missing."
+                    yield Guess("missing_term", 0.88, says)
+                    return
                 says = (
                     f"is wrong just at the rows that {name} names, along {where}: one of two uses "
                     f"of {view.name} is probably lost (+= needed)."
                 )
-                yield Guess("overwritten", 0.8, says)
+                yield Guess("overwritten", 0.88, says)
+                return
+
+
+def one_step_right(view):
+    """A shared leaf's gradient is right for the first (or last) step of the output alone."""
+    if not view.whole or not view.wrong.any():
+        return
+    wrong, true = view.full(view.wrong), view.full(~view.n_zero)
+    hit = [block for block in view.blocks if wrong[block.rows].any()]
+    if len(hit) != 1:
+        return
+    block = hit[0]
+    for axis, n in enumerate(block.shape):
+        if n < 2:
+            continue
+        w = np.moveaxis(wrong[block.rows].reshape(*block.shape, -1), axis, 0)
+        t = np.moveaxis(true[block.rows].reshape(*block.shape, -1), axis, 0)
+        steps = w.reshape(n, -1).any(1)
+        shared = t.reshape(n, -1, view.size).any(1).all(0).any()
+        for right, words in ((0, "first"), (n - 1, "last")):
+            if shared and not steps[right] and steps.sum() == n - 1:
+                says = (
+                    f"is right for the {words} step along axis {axis} of {block.name} and wrong for "
+                    "the others: contributions of several steps are probably not added up (+=)."
+                )
+                yield Guess("overwritten", 0.72, says)
                 return
 
 
@@ -214,11 +246,21 @@ def _pairs(view):
 
 def _unequal(view, one, two):
     """Flags, laid out like the Jacobian, where the output's index `one` isn't the leaf's `two`."""
+    return _steps_between(view, one, two) != 0
+
+
+def _both_ways(view, true, one, two):
+    """Whether steps along the axes act on earlier ones as well as on later: no recurrence."""
+    between = _steps_between(view, one, two)
+    return bool((true & (between > 0)).any() and (true & (between < 0)).any())
+
+
+def _steps_between(view, one, two):
+    """The output's index along its axis `one` less the leaf's along `two`."""
     parts = []
     for block in view.blocks:
         out = np.indices(block.shape)[one].reshape(-1, 1)
-        leaf = np.indices(view.shape)[two].reshape(1, -1)
-        parts.append(out != leaf)
+        parts.append(out - np.indices(view.shape)[two].reshape(1, -1))
     return np.concatenate(parts)
 
 
@@ -229,6 +271,12 @@ def _any(entries):
 def _along(flags, axis):
     """The indices along an axis at which any flag is set."""
     return np.flatnonzero(flags.any(tuple(i for i in range(flags.ndim) if i != axis)))
+
+
+def _is_target(evidence, name):
+    """Whether whole numbers of this name say what a loss is to predict."""
+    scalar = all(np.size(value) == 1 for _, value in evidence.outputs)
+    return scalar and any(word in name.lower() for word in ("target", "label", "gold", "true"))
 
 
 def _ids(evidence):

@@ -10,7 +10,11 @@ __all__ = ["mask"]
 def mask(view):
     """Zero in the numeric Jacobian where the analytic is not; elsewhere they agree."""
     gained = view.n_zero & ~view.a_zero
-    if not gained.any() or view.n_zero.all():
+    if not gained.any():
+        return
+    if view.n_zero.all():
+        says = "is not zero, but the true gradient is: a mask or gate of the forward shuts it off."
+        yield Guess("mask_forgotten", 0.6, says)
         return
     both = ~view.n_zero & ~view.a_zero
     dropped = ~view.n_zero & view.a_zero

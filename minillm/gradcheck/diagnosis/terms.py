@@ -11,7 +11,7 @@ import numpy as np
 
 from minillm.gradcheck.diagnosis._view import Guess, axis_words
 
-__all__ = ["loss_term", "low_rank"]
+__all__ = ["coupling", "loss_term", "low_rank"]
 
 FEW = 3  # distinct values that a constant missing at some places leaves, zero among them
 
@@ -28,11 +28,11 @@ def low_rank(view):
         parts = [(gap[:, i], view.n[:, i], view.a[:, i]) for i in order]
         rank = _rank_of_gap(parts, zero)
         if rank:
-            broken = _broken(view, order)
+            broken = _broken(view, order) or _times_output(view, parts, zero)
             where = " and ".join(axis_words(axis, view.name) for axis in axes)
             found.append((rank, broken, where, width))
-    if not found and len(view.blocks) >= 1:
-        found = list(_output_side(view, gap, zero)) or list(_both_sides(view, gap, zero))
+    if not any(broken for _, broken, *_ in found):
+        found += [*_output_side(view, gap, zero), *_both_sides(view, gap, zero)]
     if not found:
         return
     rank, broken, where, _ = min(found, key=lambda f: (f[1] is None, f[0]))
@@ -73,6 +73,46 @@ def loss_term(view):
             says = f"differs from the true gradient by {ratio:+.4g} times {name}: that term is off."
             yield Guess("missing_term", 0.85, says, ratio)
             return
+
+
+def coupling(view):
+    """Each element's own share is right, but what it takes from the others of its row is not."""
+    if not view.whole or len(view.blocks) != 1 or view.blocks[0].shape != view.shape:
+        return
+    own = np.eye(view.size, dtype=bool)
+    wrong, true = view.full(view.wrong), view.full(~view.n_zero)
+    if not wrong.any() or (wrong & own).any() or (true & ~wrong & ~own).any():
+        return
+    if (wrong & ~view.full(view.a_zero)).any():
+        return
+    for axes in _subsets(view.shape):
+        broken = _broken(view, _fibres(view.shape, axes)[0])
+        if broken:
+            says = (
+                f"treats the elements of {view.name} one by one, but {broken} along "
+                f"{' and '.join(axis_words(axis, view.name) for axis in axes)}: the terms between "
+                "different elements are missing."
+            )
+            yield Guess("missing_term", 0.88, says)
+            return
+
+
+def _times_output(view, parts, zero):
+    """Whether what is missing is the output times one number for each upstream gradient."""
+    out = np.concatenate([np.ravel(value) for _, value in view.evidence.outputs])
+    seen = 0
+    for gap, _, _ in parts:
+        if np.abs(gap).max(initial=0.0) <= zero:
+            continue
+        left, values, _ = np.linalg.svd(gap, full_matrices=False)
+        if values[1:].max(initial=0.0) > zero * np.sqrt(max(gap.shape)):
+            return None
+        rows = (np.abs(gap) > zero).any(1)
+        fibre = out * rows
+        if rows.sum() < 2 or abs(left[:, 0] @ fibre) < (1 - 1e-4) * np.linalg.norm(fibre):
+            return None
+        seen += 1
+    return "it is the output times one number for each row" if seen else None
 
 
 def _output_side(view, gap, zero):
