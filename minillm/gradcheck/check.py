@@ -77,23 +77,26 @@ def check_layer(layer, *inputs, params="params", grads="grads", names=None, **op
     Parameters
     ----------
     layer : holds its parameters in a dict and leaves their gradients in another, under the same
-        names or with a d before them; copied for each evaluation, never changed
+        names or with a d before them, or both in lists; copied for each evaluation, never changed
     *inputs : arrays and constants for forward
-    params, grads : names of the two dicts among the layer's attributes; params may also be a list
-        of attribute names, `params=("W", "b")`, with gradients in `dW` and `db`
+    params, grads : names of the two containers among the layer's attributes; params may also list
+        attributes that are parameters, `params=("W", "b")`, with gradients in `dW` and `db` or
+        those that grads lists; `params=()` for none
     **options : as for `check_vjp`
 
     Returns
     -------
     Report
     """
-    pair = LayerPair(layer, params, grads, len(inputs))
+    pair = LayerPair(layer, params, grads, inputs)
     labels = [*(argument_names(layer.forward, len(inputs)) if names is None else names)]
     args = [*inputs, pair.parameters()]
     problem = Problem(pair.forward, pair.backward, args, None, [*labels, "params"])
     subject = type(layer).__name__
-    called = f"check_layer({subject.lower()}"
-    return _checked(problem, subject, called, inputs, None, None, options)
+    called = f"check_layer({subject.lower()}, "
+    told = {k: v for k, v in (("params", params), ("grads", grads)) if v != k} | options
+    line = replay_line(called[:-2], inputs, None, names, told).replace(called, f"{called}*", 1)
+    return run(problem, subject, Setting(**options), line)
 
 
 def check_op(op, inputs=None, kwargs=None, **options):
