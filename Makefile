@@ -1,8 +1,9 @@
-# make demo    train every model on real text and compare them, a few minutes
-# make test    the whole test suite
-# make lint    style and types
-# make bench   our speed against PyTorch's and transformers'
-# make clean   remove the environment, caches and builds; runs/ stays
+# make demo       train every model on real text and compare them, a few minutes
+# make test       the whole test suite
+# make lint       style and types
+# make pictures   draw the pictures of docs/ anew
+# make bench      our speed against PyTorch's and transformers'
+# make clean      remove the environment, caches and builds; runs/ stays
 #
 # All of them make the environment .venv first, and again when pyproject.toml or constraints.txt
 # change. Another Python (3.11 or newer): make clean, then make demo PYTHON=python3.13
@@ -16,7 +17,7 @@ ARGS ?=
 PIPFLAGS ?=
 INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check $(PIPFLAGS) -c constraints.txt
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint pictures bench clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -31,6 +32,9 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy minillm
+
+pictures: $(VENV)/.core
+	$(VENV)/bin/python -m minillm.viz.gradcheck docs/pictures
 
 bench: $(VENV)/.test
 	$(VENV)/bin/minillm bench cpu $(ARGS)
