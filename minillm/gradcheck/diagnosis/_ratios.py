@@ -76,6 +76,12 @@ def _lengths(view):
         if getattr(value, "dtype", None) is not None and value.dtype.kind in "iub":
             for n, what in _counts(value):
                 seen.setdefault(n, f"{what} {name}")
+    for name, value in _walk(view.evidence.kwargs):
+        if isinstance(value, numbers.Integral) and not isinstance(value, bool) and value > 0:
+            seen.setdefault(int(value), name)
+            for n, where in list(seen.items()):
+                if value > 1 and n % value == 0 and where.startswith("the length"):
+                    seen.setdefault(n // int(value), f"{where} / {name}")
     return [(n, where) for n, where in seen.items() if n > 1]
 
 

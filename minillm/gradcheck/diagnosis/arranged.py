@@ -6,7 +6,7 @@ import numpy as np
 
 from minillm.gradcheck.diagnosis._view import Guess, axis_words
 
-__all__ = ["product", "reordered", "rolled", "slices", "transposed"]
+__all__ = ["product", "reordered", "rolled", "slices", "transposed", "turned_weight"]
 
 MOST_AXES = 4  # 24 orders of the axes; more are no mistake that a person makes
 
@@ -59,16 +59,41 @@ def product(view):
         return
     lead = int(np.prod(view.shape[:-2], dtype=int))
     a, n = (m.reshape(-1, lead, *view.shape[-2:]) for m in (view.a, view.n))
-    for index, leaf in enumerate(view.evidence.leaves):
-        if index == view.index or np.shape(leaf.value) != view.shape:
+    if not view.wrong.any():
+        return
+    for name, value in view.others:
+        if name == view.name or np.shape(value) != view.shape:
             continue
-        q = np.asarray(leaf.value).reshape(lead, *view.shape[-2:])
+        q = np.asarray(value).reshape(lead, *view.shape[-2:])
         if all(_untransposed(a[i], n[i], q, view.relative) for i in range(len(a))):
             says = (
-                f"is a product of a matrix with {leaf.name}, in which the matrix is not transposed."
+                f"is a product of a matrix with {name}, in which the matrix is not transposed."
             )
             yield Guess("transposed", 0.93, says)
             return
+
+
+def turned_weight(view):
+    """A square weight, at the output's or at the leaf's end, used for its transpose."""
+    if not view.whole or view.known.size < view.size or not view.wrong.any():
+        return
+    for leaf in view.evidence.leaves:
+        w = np.asarray(leaf.value)
+        if w.ndim != 2 or w.shape[0] != w.shape[1] or len(w) < 2 or np.linalg.cond(w) > 1e6:
+            continue
+        turn = np.linalg.solve(w, w.T)  # what takes a row made with w.T to one made with w
+        n = len(w)
+        for one in (turn, np.linalg.inv(turn)):
+            ends = []
+            if len(view.blocks) == 1 and view.blocks[0].shape[-1:] == (n,):
+                rows = view.n.reshape(-1, n, view.size)
+                ends.append(np.einsum("ij,kjs->kis", one.T, rows).reshape(view.n.shape))
+            if view.shape[-1:] == (n,):
+                ends.append((view.n.reshape(-1, n) @ one).reshape(view.n.shape))
+            if any(view.fits(end, slack=1e-6 * np.linalg.cond(w)) for end in ends):
+                says = f"fits {leaf.name} used without its transpose."
+                yield Guess("transposed", 0.93, says)
+                return
 
 
 def _untransposed(a, n, q, relative):
@@ -172,6 +197,13 @@ def _orders(shape):
         for part in range(2, n // 2 + 1):
             if n % part:
                 continue
+            if axis > 0 and shape[axis - 1] > 1:  # heads, not exchanged with the steps
+                heads = (*shape[:axis], part, n // part, *shape[axis + 1 :])
+                index = flat.reshape(heads).swapaxes(axis - 1, axis).ravel()
+                for order in (index, np.argsort(index)):
+                    if tuple(order) not in seen:
+                        seen.add(tuple(order))
+                        yield order, f"reshaped where axes {axis - 1} and {part} heads change places"
             split = (*shape[:axis], part, n // part, *shape[axis + 1 :])
             index = flat.reshape(split).swapaxes(axis, axis + 1).ravel()
             if tuple(index) not in seen:

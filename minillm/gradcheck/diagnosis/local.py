@@ -191,10 +191,15 @@ def _alike(made, array):
 
 def _factor(matrix, axis, relative):
     """The unit vector along `axis` of an outer product, or None where it isn't one."""
-    left, values, right = np.linalg.svd(matrix)
-    if values[0] == 0 or (values[1:] > relative * values[0]).any() or min(matrix.shape) < 2:
+    place = np.unravel_index(np.argmax(np.abs(matrix)), matrix.shape)
+    pivot = matrix[place]
+    if pivot == 0 or min(matrix.shape) < 2:
         return None
-    vector = left[:, 0] if axis == 0 else right[0]
+    column, row = matrix[:, place[1]], matrix[place[0]]
+    if np.abs(matrix - np.outer(column, row / pivot)).max() > relative * abs(pivot):
+        return None
+    vector = column if axis == 0 else row
+    vector = vector / np.linalg.norm(vector)
     return vector if (np.abs(vector) > 1e-3).sum() > 1 else None
 
 

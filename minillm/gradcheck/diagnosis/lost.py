@@ -10,7 +10,7 @@ import numpy as np
 
 from minillm.gradcheck.diagnosis._view import Guess, axis_words, indices_words
 
-__all__ = ["broadcast_back", "direct_path", "lost", "one_step_right", "reused", "through_time"]
+__all__ = ["broadcast_back", "direct_path", "lost", "one_step_right", "reused", "straight_alone", "through_time"]
 
 
 def lost(view):
@@ -32,22 +32,26 @@ def through_time(view):
     """Right where output and leaf stand at the same step, zero elsewhere."""
     if not view.whole or not view.wrong.any():
         return
-    full_wrong, full_gone = view.full(view.wrong), view.full(view.wrong & view.a_zero)
-    if not np.array_equal(full_wrong, full_gone):
-        return
-    for one, two in _pairs(view):
-        away = _unequal(view, one, two)
-        true = view.full(~view.n_zero)
+    for block, one, two in _pairs(view):
+        full_wrong = view.full(view.wrong)[block.rows]
+        gone = not (full_wrong & ~view.full(view.a_zero)[block.rows]).any()
+        away = _steps_between(view, block, one, two) != 0
+        true = view.full(~view.n_zero)[block.rows]
         if (full_wrong & ~away).any() or ((true & away) & ~full_wrong).any():
             continue
-        if not (true & ~away).any() or _both_ways(view, true, one, two):
+        if not (true & ~away).any() or _both_ways(view, block, true, one, two):
             continue
         n = view.shape[two]
         says = (
             f"holds only what each of the {n} steps along {axis_words(two, view.name)} gives to "
             "its own output: what flows back from the other steps is lost (+= needed)."
         )
-        yield Guess("overwritten", 0.92, says)
+        if not gone:
+            says = (
+                f"is right for each step's own output along {axis_words(two, view.name)} and wrong "
+                "between steps: what flows back through time is lost (+= needed)."
+            )
+        yield Guess("overwritten", 0.92 if gone else 0.9, says)
         return
 
 
@@ -74,6 +78,31 @@ def direct_path(view):
             f"of {view.name}, such as a residual, is probably not added (+=)."
         )
         yield Guess("overwritten", 0.9 if even else 0.7, says)
+        return
+
+
+def straight_alone(view):
+    """What arrives goes element by element, though elements act on others' outputs too."""
+    if not view.whole or not view.wrong.any() or view.known.size < view.size:
+        return
+    for block in view.blocks:
+        if block.shape != view.shape or view.size < 2:
+            continue
+        own = np.eye(view.size, dtype=bool)
+        a, n = view.a[block.rows], view.n[block.rows]
+        if (np.abs(a[~own]) > np.broadcast_to(view.tol, a.shape)[~own]).any():
+            continue
+        if (np.abs(n[~own]) <= np.broadcast_to(view.tol, a.shape)[~own]).all():
+            continue
+        straight = np.diag(a)
+        even = np.ptp(straight) <= view.tol.max() and abs(straight[0]) > view.tol.max()
+        if not even and not (np.abs(straight - np.diag(n)) > view.tol).any():
+            continue  # the terms between elements alone: not a path
+        says = (
+            f"takes only what goes straight to the same place of {block.name}: the other use of "
+            f"{view.name} is probably lost (+= needed)."
+        )
+        yield Guess("overwritten", 0.85 if even else 0.65, says)
         return
 
 
@@ -113,11 +142,9 @@ def one_step_right(view):
     if not view.whole or not view.wrong.any():
         return
     wrong, true = view.full(view.wrong), view.full(~view.n_zero)
-    hit = [block for block in view.blocks if wrong[block.rows].any()]
-    if len(hit) != 1:
-        return
-    block = hit[0]
-    for axis, n in enumerate(block.shape):
+    places = [(block, axis) for block in view.blocks for axis in range(len(block.shape))]
+    for block, axis in places:
+        n = block.shape[axis]
         if n < 2:
             continue
         w = np.moveaxis(wrong[block.rows].reshape(*block.shape, -1), axis, 0)
@@ -237,31 +264,23 @@ def _uses(view, gone, kept):
 
 
 def _pairs(view):
-    """(axis of every output, axis of the leaf) of the same length above one."""
-    for one in range(min(len(b.shape) for b in view.blocks)):
-        for two, n in enumerate(view.shape):
-            if n > 1 and all(b.shape[one] == n for b in view.blocks):
-                yield one, two
+    """(output, its axis, axis of the leaf) of the same length above one."""
+    for block in view.blocks:
+        for one, two in itertools.product(range(len(block.shape)), range(len(view.shape))):
+            if block.shape[one] == view.shape[two] > 1:
+                yield block, one, two
 
 
-def _unequal(view, one, two):
-    """Flags, laid out like the Jacobian, where the output's index `one` isn't the leaf's `two`."""
-    return _steps_between(view, one, two) != 0
-
-
-def _both_ways(view, true, one, two):
+def _both_ways(view, block, true, one, two):
     """Whether steps along the axes act on earlier ones as well as on later: no recurrence."""
-    between = _steps_between(view, one, two)
+    between = _steps_between(view, block, one, two)
     return bool((true & (between > 0)).any() and (true & (between < 0)).any())
 
 
-def _steps_between(view, one, two):
+def _steps_between(view, block, one, two):
     """The output's index along its axis `one` less the leaf's along `two`."""
-    parts = []
-    for block in view.blocks:
-        out = np.indices(block.shape)[one].reshape(-1, 1)
-        parts.append(out - np.indices(view.shape)[two].reshape(1, -1))
-    return np.concatenate(parts)
+    out = np.indices(block.shape)[one].reshape(-1, 1)
+    return out - np.indices(view.shape)[two].reshape(1, -1)
 
 
 def _any(entries):

@@ -63,7 +63,9 @@ def _in_part(view, inside, where):
         says = f"is {name_of_ratio(ratio)} times the true gradient {where}{source}; the rest is right."
     yield Guess("part_wrong", 0.86, says, ratio)
     if named is not None and (~view.n_zero[:, inside]).sum() > 2:
-        yield Guess("factor", 0.83, says, ratio)
+        # Half of an array and more is not one gate: a scale that several parts share.
+        sized = named[1] and (inside.mean() >= 0.5 or "square root" in named[0])
+        yield Guess("factor", 0.88 if sized else 0.83, says, ratio)
 
 
 def _narrowest(flags, live):

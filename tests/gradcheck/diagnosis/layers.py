@@ -182,7 +182,11 @@ def linear_loss_back(d, cache, wrong=None):
     if wrong == "one shifted":
         dz = d * (p - np.roll(goal, 1, 0)) / n
     dx = dz @ weight
-    return dx, (0 if wrong == "weight zero" else 1) * dz.T @ x, dz.mean(0) if wrong == "bias mean" else dz.sum(0)
+    return (
+        dx,
+        (0 if wrong == "weight zero" else 1) * dz.T @ x,
+        dz.mean(0) if wrong == "bias mean" else dz.sum(0),
+    )
 
 
 def lstm(x, h, c, w, u, b):
@@ -211,7 +215,11 @@ def lstm_back(douts, caches, wrong=None):
             params[1] = caches[t + 1][1].T @ _gates(d, caches[t])
         dx.append(step)
         d = {"h": dh, "c": dc}
-        total = params if total is None or wrong == "assigned" else [a + g for a, g in zip(total, params)]
+        total = (
+            params
+            if total is None or wrong == "assigned"
+            else [a + g for a, g in zip(total, params)]
+        )
     dx = np.stack(dx if wrong == "order of steps" else dx[::-1], 1)
     return dx, d["h"], d["c"], *total
 
