@@ -102,6 +102,8 @@ class Module(types.ModuleType):
     array = asarray
 
     def __getattr__(self, name):
+        if name.startswith("_"):
+            raise AttributeError(name)
         function = getattr(np, name)
         return lambda *args, **kwargs: wrapped(function(*map(opened, args), **opened(kwargs)))
 
