@@ -47,3 +47,16 @@ def added_before_the_norm(dout, saved, ops):
 def none_for_the_residual(dout, saved, ops):
     dx, _, dgain = ops.right(dout, saved)
     return dx, None, dgain
+
+
+@wrong(("overwritten", "upstream_ignored"), "The sum went two ways; the norm's does not come back.")
+def norm_left_out(dout, saved, ops):
+    _, dtotal, _, dgain = parts(dout, saved, ops)
+    return dtotal.copy(), dtotal.copy(), dgain
+
+
+@wrong("factor", "The gradient of a sum is shared out: half for each.")
+def half_for_each(dout, saved, ops):
+    _, dtotal, through_norm, dgain = parts(dout, saved, ops)
+    half = (through_norm + dtotal) / 2
+    return half, half.copy(), dgain

@@ -60,3 +60,8 @@ def positives_alone(dloss, saved, ops):
 def upstream_forgotten(dloss, saved, ops):
     _, targets = saved
     return (probabilities(saved) - targets) / targets.size
+
+
+@wrong("factor", "Forward takes a mean; backward is that of a sum.")
+def not_averaged(dloss, saved, ops):
+    return ops.right(dloss, saved) * saved[0].size

@@ -4,6 +4,7 @@ import numpy as np
 
 from minillm.gradcheck.catalogue._entry import wrong
 from minillm.gradcheck.catalogue._recurrent import GATES, layers_case
+from minillm.tree import map_leaves
 
 
 def case(rng, ops):
@@ -88,3 +89,9 @@ def kept_but_not_scaled_up(dout, saved, ops):
 @wrong("upstream_ignored", "The state after the last step is an output too; its gradient is lost.")
 def last_state_ignored(dout, saved, ops):
     return ops.right((dout[0], None), saved)
+
+
+@wrong("zero", "The state that came in gets zeros, as if it were always the initial one.")
+def first_state_gets_nothing(dout, saved, ops):
+    dweight, dstate, dparams = ops.right(dout, saved)
+    return dweight, map_leaves(np.zeros_like, dstate), dparams

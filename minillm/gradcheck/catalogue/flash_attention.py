@@ -91,3 +91,46 @@ def last_block_of_queries_only(dout, saved, ops):
 def bias_taken_for_a_penalty(dout, saved, ops):
     *grads, dbias = ops.right(dout, saved)
     return *grads, None if dbias is None else -dbias
+
+
+@wrong("factor", "The scale 1 / sqrt(d) is applied to the logits and forgotten on the way back.")
+def scale_forgotten(dout, saved, ops):
+    dq, dk, dv, dbias = ops.right(dout, saved)
+    return dq / saved[5], dk / saved[5], dv, dbias
+
+
+@wrong("local_derivative", "The weights are made again as exp(logits), not divided by their sum.")
+def weights_not_normalised(dout, saved, ops):
+    return change(dout, saved, ops, log_sum=np.zeros_like(saved[9]))
+
+
+@wrong(
+    "part_wrong",
+    "Keys beyond the last full block are skipped: they give the queries nothing either.",
+)
+def last_block_skipped(dout, saved, ops):
+    _, k, v, bias, mask, _, _, block, *_ = saved
+    full = k.shape[2] // block * block
+
+    def cut(array):
+        return array if array is None or array.shape[3] == 1 else array[..., :full]
+
+    dq, dk, dv, dbias = change(
+        dout, saved, ops, k=k[:, :, :full], v=v[:, :, :full], bias=cut(bias), mask=cut(mask)
+    )
+    rest = ((0, 0), (0, 0), (0, k.shape[2] - full), (0, 0))
+    if dbias is not None:
+        dbias = np.pad(dbias, ((0, 0), (0, 0), (0, 0), (0, bias.shape[3] - dbias.shape[3])))
+    return dq, np.pad(dk, rest), np.pad(dv, rest), dbias
+
+
+@wrong(
+    ("overwritten", "missing_sum"),
+    "Keys and values get the gradient of the first query head of their group, not of all of them.",
+)
+def one_head_of_each_group(dout, saved, ops):
+    dq, *_, dbias = ops.right(dout, saved)
+    first = np.zeros_like(dout)
+    ratio = saved[0].shape[1] // saved[1].shape[1]
+    first[:, ::ratio] = dout[:, ::ratio]
+    return dq, *ops.right(first, saved)[1:3], dbias

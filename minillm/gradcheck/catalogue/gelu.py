@@ -70,3 +70,11 @@ def slope_at_the_output(dy, saved, ops):
     x, cdf, form = saved
     _, cache = ops.gelu(x * cdf, approximate=form)
     return ops.gelu.backward(dy, cache)
+
+
+@wrong("local_derivative", "By tanh, what is inside is taken for sqrt(2 / pi) x: no cubic term.")
+def cubic_term_held_constant(dy, saved, ops):
+    x, cdf, form = saved
+    if form == "none":
+        return ops.right(dy, saved)
+    return dy * (cdf + x * 2 * cdf * (1 - cdf) * SQRT_2_OVER_PI)

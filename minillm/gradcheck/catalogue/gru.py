@@ -69,3 +69,35 @@ def top_layer_only(dout, saved, ops):
 @wrong("factor", "The last state's gradient is added to the last output's, and once more later on.")
 def last_state_counted_twice(dout, saved, ops):
     return ops.right((dout[0], 2 * dout[1]), saved)
+
+
+@wrong("upstream_ignored", "The state after the last step is an output too; its gradient is lost.")
+def last_state_ignored(dout, saved, ops):
+    return ops.right((dout[0], None), saved)
+
+
+@wrong("wrong_step", "Off by one: step t gets the gradient of the output of step t - 1.")
+def output_of_the_step_before(dout, saved, ops):
+    return through_time(ops.gru_cell.backward, dout, saved, ops, reach=lambda dy, t: dy[:, t - 1])
+
+
+@wrong("overwritten", "= where += was needed: of the shared weights' steps only one counts.")
+def one_step_counts(dout, saved, ops):
+    return through_time(ops.gru_cell.backward, dout, saved, ops, collect=lambda total, part: part)
+
+
+@wrong("overwritten", "A step's gradient is not handed to the step before it.")
+def no_gradient_through_time(dout, saved, ops):
+    return through_time(
+        ops.gru_cell.backward,
+        dout,
+        saved,
+        ops,
+        hand_on=lambda dh, t: dh if t == 0 else np.zeros_like(dh),
+    )
+
+
+@wrong("zero", "The state that came in gets zeros, as if it were always the initial one.")
+def first_state_gets_nothing(dout, saved, ops):
+    dx, dstate, dparams = ops.right(dout, saved)
+    return dx, None if dstate is None else np.zeros_like(dstate), dparams

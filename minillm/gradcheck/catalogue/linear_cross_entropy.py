@@ -114,3 +114,21 @@ def bias_of_one_token(dloss, saved, ops):
 @wrong("sign", "Target minus probability, the step downhill instead of the gradient.")
 def target_minus_probability(dloss, saved, ops):
     return scaled(ops.right(dloss, saved), -1)
+
+
+@wrong("overwritten", "A loop over the positions assigns; the weight hears of the last one alone.")
+def weight_from_the_last_position(dloss, saved, ops):
+    dx, _, dbias = ops.right(dloss, saved)
+    (x, _, _), loss_saved = saved[0].saved, pieces(saved)[3]
+    dlogits = dlogits_of(dloss, loss_saved).reshape(*x.shape[:-1], -1)
+    last = dlogits[..., -1, :].reshape(-1, dlogits.shape[-1])
+    return dx, last.T @ x[..., -1, :].reshape(-1, x.shape[-1]), dbias
+
+
+@wrong("missing_sum", "The bias is summed over the batch, but not over the positions.")
+def bias_not_summed_over_positions(dloss, saved, ops):
+    dx, dweight, dbias = ops.right(dloss, saved)
+    (x, _, _), loss_saved = saved[0].saved, pieces(saved)[3]
+    dlogits = dlogits_of(dloss, loss_saved).reshape(*x.shape[:-1], -1)
+    first = dlogits[..., 0, :].reshape(-1, dlogits.shape[-1])
+    return dx, dweight, None if dbias is None else first.sum(0)

@@ -45,3 +45,9 @@ def backward_of_softmax(dy, saved, ops):
     y, axis = saved
     p = np.exp(y)
     return p * (dy - (dy * p).sum(axis, keepdims=True))
+
+
+@wrong(("missing_term", "factor"), "The subtracted term has a mean over the axis for its sum.")
+def mean_for_the_sum(dy, saved, ops):
+    y, axis = saved
+    return dy - np.exp(y) * dy.mean(axis, keepdims=True)

@@ -4,6 +4,7 @@ import numpy as np
 
 from minillm.gradcheck.catalogue._entry import wrong
 from minillm.gradcheck.catalogue._recurrent import layers_case, through_time
+from minillm.tree import map_leaves
 
 
 def case(rng, ops):
@@ -70,3 +71,41 @@ def first_step_left_out(dout, saved, ops):
 
     first = {id(steps[0]) for _, steps in saved[0]}
     return through_time(step, dout, saved, ops)
+
+
+@wrong("upstream_ignored", "The states after the last step are outputs too; both are forgotten.")
+def last_state_ignored(dout, saved, ops):
+    return ops.right((dout[0], None), saved)
+
+
+@wrong("wrong_step", "Off by one: step t gets the gradient of the output of step t - 1.")
+def output_of_the_step_before(dout, saved, ops):
+    return through_time(ops.lstm_cell.backward, dout, saved, ops, reach=lambda dy, t: dy[:, t - 1])
+
+
+@wrong("overwritten", "= where += was needed: of the shared weights' steps only one counts.")
+def one_step_counts(dout, saved, ops):
+    return through_time(ops.lstm_cell.backward, dout, saved, ops, collect=lambda total, part: part)
+
+
+@wrong("overwritten", "Neither h's gradient nor c's is handed to the step before.")
+def no_gradient_through_time(dout, saved, ops):
+    def hand_on(dstate, t):
+        return dstate if t == 0 else {name: np.zeros_like(d) for name, d in dstate.items()}
+
+    return through_time(ops.lstm_cell.backward, dout, saved, ops, hand_on=hand_on)
+
+
+@wrong(
+    ("other_parameter", "part_wrong"),
+    "The layers are walked from the top and their states never turned round.",
+)
+def states_of_the_layers_exchanged(dout, saved, ops):
+    dx, dstate, dparams = ops.right(dout, saved)
+    return dx, map_leaves(lambda d: d[::-1].copy(), dstate), dparams
+
+
+@wrong("zero", "The states that came in get zeros, as if they were always the initial ones.")
+def first_state_gets_nothing(dout, saved, ops):
+    dx, dstate, dparams = ops.right(dout, saved)
+    return dx, map_leaves(np.zeros_like, dstate), dparams

@@ -75,3 +75,23 @@ def biases_swapped(dy, saved, ops):
 def nothing_for_the_down_bias(dy, saved, ops):
     *others, dbias_down = ops.right(dy, saved)
     return *others, None if dbias_down is None else np.zeros_like(dbias_down)
+
+
+@wrong("local_derivative", "Forward is by tanh and backward by erf, or the other way round.")
+def slope_of_the_other_form(dy, saved, ops):
+    def through_gelu(dactive, gelu_cache):
+        wide, _, form = gelu_cache.saved
+        _, cache = ops.gelu(wide, approximate="none" if form == "tanh" else "tanh")
+        return ops.gelu.backward(dactive, cache)
+
+    return back(dy, saved, ops, through_gelu)
+
+
+@wrong("local_derivative", "The output was kept for backward where its formula wants the input.")
+def slope_at_the_output(dy, saved, ops):
+    def through_gelu(dactive, gelu_cache):
+        wide, cdf, form = gelu_cache.saved
+        _, cache = ops.gelu(wide * cdf, approximate=form)
+        return ops.gelu.backward(dactive, cache)
+
+    return back(dy, saved, ops, through_gelu)

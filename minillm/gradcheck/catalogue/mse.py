@@ -44,3 +44,9 @@ def target_held_constant(dloss, difference, ops):
 def slope_of_the_absolute_error(dloss, difference, ops):
     d = dloss * np.sign(difference) / difference.size
     return d, -d
+
+
+@wrong("upstream_ignored", "A loss is taken for the end of all.")
+def upstream_forgotten(dloss, difference, ops):
+    d = 2 * difference / difference.size
+    return d, -d

@@ -73,3 +73,12 @@ def first_state_gets_nothing(dout, saved, ops):
 def averaged_over_the_steps(dout, saved, ops):
     dx, dstate, dparams = ops.right(dout, saved)
     return dx, dstate, [{k: g / dx.shape[1] for k, g in layer.items()} for layer in dparams]
+
+
+@wrong(
+    ("other_parameter", "part_wrong"),
+    "The layers are walked from the top and their states never turned round.",
+)
+def states_of_the_layers_exchanged(dout, saved, ops):
+    dx, dstate, dparams = ops.right(dout, saved)
+    return dx, None if dstate is None else dstate[::-1].copy(), dparams

@@ -76,3 +76,9 @@ def neighbours_paired(dy, saved, ops):
 def angles_of_the_position_before(dy, saved, ops):
     cos, sin = saved
     return ops.right(dy, (np.roll(cos, 1, 0), np.roll(sin, 1, 0)))
+
+
+@wrong(("wrong_step", "local_derivative"), "The positions are counted from the end in backward.")
+def positions_reversed(dy, saved, ops):
+    cos, sin = saved
+    return ops.right(dy, (cos[::-1], sin[::-1]))

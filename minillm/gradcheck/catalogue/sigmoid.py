@@ -40,3 +40,8 @@ def upstream_forgotten(dy, y, ops):
 @wrong("sign", "y * (y - 1): the complement the wrong way round.")
 def sign_turned(dy, y, ops):
     return dy * y * (y - 1)
+
+
+@wrong("local_derivative", "The slope of tanh, copied from the file beside it.")
+def slope_of_tanh(dy, y, ops):
+    return dy * (1 - y**2)

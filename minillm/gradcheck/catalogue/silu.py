@@ -29,3 +29,9 @@ def complement_of_the_output(dy, saved, ops):
 def upstream_in_one_term(dy, saved, ops):
     x, gate, _ = saved
     return dy * gate + x * gate * (1 - gate)
+
+
+@wrong("local_derivative", "The gate's own slope has lost the x that it is multiplied by.")
+def slope_of_the_gate_without_x(dy, saved, ops):
+    _, gate, _ = saved
+    return dy * (gate + gate * (1 - gate))

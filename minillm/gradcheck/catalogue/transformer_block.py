@@ -143,3 +143,20 @@ def nothing_behind_the_attention(dy, saved, ops):
 def averaged_over_the_batch(dy, saved, ops):
     dx, dparams = ops.right(dy, saved)
     return dx, map_leaves(lambda grad: grad / len(dy), dparams)
+
+
+@wrong("overwritten", "dx lacks dy itself, which went past the attention and the MLP as well.")
+def way_past_both_forgotten(dy, saved, ops):
+    dx, dparams = ops.right(dy, saved)
+    return dx - dy, dparams
+
+
+@wrong("overwritten", "The sum is read by norm 2 and by the last addition; dx lacks the latter.")
+def total_used_once(dy, saved, ops):
+    dtotal, dnormed1, _ = branches(dy, saved, ops, None)
+    return dtotal + through_norm1(dnormed1, saved, ops)[0], ops.right(dy, saved)[1]
+
+
+@wrong("mask_forgotten", "The dropout behind the MLP is forgotten on the way back.")
+def second_dropout_forgotten(dy, saved, ops):
+    return change(dy, saved, ops, drop2=no_dropout(dy, ops))
