@@ -10,8 +10,7 @@ from minillm.tree import map_leaves
 from tests.ops.harness import rng_of
 from tests.ops.test_transformer_block import torch_block
 
-# an eps of some size: two channels that come close together would have a gradient that
-# differences cannot follow
+# an eps that is no op's own, so that it shows where it is not handed on
 TINY = GPTConfig(
     vocab_size=5, block_size=4, n_layer=2, n_head=2, n_embd=4, n_inner=3, dropout=0.3, eps=0.1
 )
@@ -35,6 +34,7 @@ CONFIGS = st.builds(
     n_kv_head=st.sampled_from([None, 1, 2]),
     n_inner=st.sampled_from([None, 3]),
     rotary_base=st.sampled_from([50.0, 10000.0]),
+    eps=st.sampled_from([1e-5, 0.1]),
 )
 
 

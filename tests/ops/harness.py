@@ -1,12 +1,14 @@
-"""How an op is trusted: two oracles, a random upstream gradient, and wrong twins that must fail.
+"""How an op is trusted: two oracles, a random upstream gradient, wrong backwards that must fail.
 
-`check_op` compares every gradient with central differences of our own forward (a wrong backward),
-and outputs and gradients with an independent implementation (a wrong forward). It also asserts the
-contract: shapes, dtypes, no mutation, determinism, a cache that serves twice, any memory layout.
-`assert_killed` proves that the same check refuses a backward known to be wrong.
+`check_op` has minillm.gradcheck compare the gradients with differences of our own forward (a wrong
+backward) and hold them to the contract, and compares outputs and gradients with an independent
+implementation (a wrong forward). `assert_killed` and `assert_refused` prove that the same
+checker refuses a backward known to be wrong.
 """
 
 import copy
+import functools
+import inspect
 import zlib
 
 import numpy as np
@@ -14,13 +16,13 @@ import pytest
 import torch
 
 import minillm
+from minillm import gradcheck
+from minillm.gradcheck.catalogue import Tools, load
+from minillm.ops._state import Registry
 from minillm.tree import leaves, map_leaves
 
 BACKENDS = ("numpy", "fast")
 EPS = np.finfo(np.float64).eps
-STEP = np.cbrt(EPS)  # balances truncation h**2 against rounding eps / h
-# Central differences are good to about eps**(2/3); sums over a few hundred outputs cost the rest.
-NUMERIC_TOL = 1000 * EPS ** (2 / 3)
 # Two float64 implementations of the same sum differ by the order of their additions.
 ORACLE_TOL = 5000 * EPS
 
@@ -41,32 +43,8 @@ def upstream(out, seed=0):
     return map_leaves(lambda leaf: rng.standard_normal(np.shape(leaf)).astype(leaf.dtype), out)
 
 
-def inner(a, b):
-    return sum(float(np.vdot(x, y)) for (_, x), (_, y) in zip(leaves(a), leaves(b), strict=True))
-
-
 def as_tuple(grads, count):
     return (grads,) if count == 1 else tuple(grads)
-
-
-def numeric_gradients(forward, args, dout):
-    """d<dout, forward(args)>/d(leaf) for every element of every leaf, by central differences."""
-    args = copy.deepcopy(list(args))
-
-    def gradient(leaf):
-        result = np.empty_like(leaf)
-        for index in np.ndindex(leaf.shape):
-            kept = leaf[index]
-            h = STEP * max(1.0, abs(kept))
-            leaf[index] = kept + h
-            up = inner(dout, forward(*args))
-            leaf[index] = kept - h
-            down = inner(dout, forward(*args))
-            leaf[index] = kept
-            result[index] = (up - down) / (2 * h)
-        return result
-
-    return tuple(map_leaves(gradient, arg) for arg in args)
 
 
 def torch_oracle(function, args, dout):
@@ -110,98 +88,167 @@ def strided(array):
     return view
 
 
-def check_op(op, args, kwargs=None, *, oracle=None, seed=0, numeric=True, backends=BACKENDS):
+def check_op(
+    op, args, kwargs=None, *, oracle=None, seed=0, scope="default", allow_zero=(), backends=BACKENDS
+):
     """Hold an op, on each backend, to both oracles and to the contract.
 
     args: the positional arguments (float64; nests and None allowed).
-    oracle: a torch function of the same positional arguments, returning the same outputs.
+    oracle: a torch function of the same positional arguments, returning the same outputs. Where its
+        gradient of a leaf is zero, differences that find none either are believed.
     kwargs: keyword arguments; give a generator as a function that makes it, `rng=lambda: ...`.
+    scope: "full" to compare every element with differences.
+    allow_zero: leaves or arguments whose gradient vanishes, for a case without an oracle.
     """
     for name in backends:
         with minillm.backend(name):
-            _check_on_active_backend(op, args, kwargs or {}, oracle, seed, numeric, name)
+            what = f"{op.__name__} on {name}"
+            run = Run(op, args, kwargs or {}, seed, what)
+            run.check_contract()
+            run.check_layouts()
+            run.check_single_precision()
+            if oracle is not None:
+                allow_zero = run.check_oracle(oracle)
+            report = gradcheck.check_op(
+                op, args, run.fresh(), seed=seed, scope=scope, allow_zero=allow_zero
+            )
+            assert report.passed, f"{what}: {report}"
 
 
-def _check_on_active_backend(op, args, kwargs, oracle, seed, numeric, what):
-    what = f"{op.__name__} on {what}"
+class Run:
+    """One forward and backward of an op on the active backend, and what is asked of them."""
 
-    def fresh():
-        return {k: v() if callable(v) else copy.deepcopy(v) for k, v in kwargs.items()}
+    def __init__(self, op, args, kwargs, seed, what):
+        self.op, self.args, self.kwargs, self.seed, self.what = op, args, kwargs, seed, what
+        kept = copy.deepcopy(args)
+        self.out, self.cache = op(*args, **self.fresh())
+        self.dout = upstream(self.out, seed)
+        self.grads = as_tuple(op.backward(self.dout, self.cache), len(args))
+        assert_close(args, kept, 0, f"{what}: an input was written to,")
 
-    def forward(*a):
-        return op(*a, **fresh())[0]
+    def fresh(self):
+        """The keyword arguments, each generator in its first state."""
+        return fresh(self.kwargs)
 
-    kept = copy.deepcopy(args)
-    out, cache = op(*args, **fresh())
-    dout = upstream(out, seed)
-    dout_kept = copy.deepcopy(dout)
-    grads = as_tuple(op.backward(dout, cache), len(args))
+    def check_contract(self):
+        """Where ours asks for more than gradcheck, which asks for the rest.
 
-    assert len(grads) == len(args), f"{what}: {len(grads)} gradients for {len(args)} arguments"
-    for index, (arg, grad) in enumerate(zip(args, grads, strict=True)):
-        assert_same_layout_as_args(grad, arg, f"{what} argument {index}")
-    assert_close(args, kept, 0, f"{what}: an input was written to,")
-    assert_close(dout, dout_kept, 0, f"{what}: dout was written to,")
-    assert_close(
-        as_tuple(op.backward(dout, cache), len(args)), grads, 0, f"{what}: second use of the cache,"
-    )
-    assert_close(forward(*args), out, 0, f"{what}: second forward,")
+        One gradient for each argument, None for None; repetitions agree to the last bit.
+        """
+        assert len(self.grads) == len(self.args), f"{self.what}: {len(self.grads)} gradients"
+        assert_same_layout_as_args(list(self.grads), list(self.args), self.what)
+        again = as_tuple(self.op.backward(self.dout, self.cache), len(self.args))
+        assert_close(again, self.grads, 0, f"{self.what}: second use of the cache,")
+        out, _ = self.op(*self.args, **self.fresh())
+        assert_close(out, self.out, 0, f"{self.what}: second forward,")
 
-    views = tuple(map_leaves(strided, arg) for arg in args)
-    out_views, cache_views = op(*views, **fresh())
-    grads_views = as_tuple(op.backward(map_leaves(strided, dout), cache_views), len(args))
-    assert_close(out_views, out, ORACLE_TOL, f"{what}: strided inputs, output")
-    assert_close(grads_views, grads, ORACLE_TOL, f"{what}: strided inputs, gradient")
+    def check_layouts(self):
+        views = tuple(map_leaves(strided, arg) for arg in self.args)
+        out, cache = self.op(*views, **self.fresh())
+        grads = as_tuple(self.op.backward(map_leaves(strided, self.dout), cache), len(self.args))
+        assert_close(out, self.out, ORACLE_TOL, f"{self.what}: strided inputs, output")
+        assert_close(grads, self.grads, ORACLE_TOL, f"{self.what}: strided inputs, gradient")
 
-    if oracle is not None:
-        expected_out, expected_grads = torch_oracle(oracle, args, dout)
-        assert_close(out, expected_out, ORACLE_TOL, f"{what}: output against the oracle")
-        assert_close(grads, expected_grads, ORACLE_TOL, f"{what}: gradient against the oracle")
-    if numeric:
-        expected = numeric_gradients(forward, args, dout)
-        assert_close(grads, expected, NUMERIC_TOL, f"{what}: gradient against differences")
+    def check_single_precision(self):
+        single = map_leaves(lambda a: a.astype(np.float32), list(self.args))
+        out, cache = self.op(*single, **self.fresh())
+        grads = as_tuple(self.op.backward(upstream(out, self.seed), cache), len(self.args))
+        for _, leaf in leaves(out):
+            assert leaf.dtype == np.float32, f"{self.what}: float32 in, {leaf.dtype} out"
+        assert_same_layout_as_args(list(grads), single, f"{self.what} in float32")
 
-    single = map_leaves(lambda a: a.astype(np.float32), list(args))
-    out32, cache32 = op(*single, **fresh())
-    grads32 = as_tuple(op.backward(upstream(out32, seed), cache32), len(args))
-    for _, leaf in leaves(out32):
-        assert leaf.dtype == np.float32, f"{what}: float32 in, {leaf.dtype} out"
-    assert_same_layout_as_args(list(grads32), single, f"{what} in float32")
+    def check_oracle(self, oracle):
+        """Returns the names of the leaves whose gradient the oracle knows to be zero."""
+        out, grads = torch_oracle(oracle, self.args, self.dout)
+        assert_close(self.out, out, ORACLE_TOL, f"{self.what}: output against the oracle")
+        assert_close(self.grads, grads, ORACLE_TOL, f"{self.what}: gradient against the oracle")
+        named = dict(zip(inspect.signature(self.op).parameters, grads, strict=False))
+        largest = max((np.max(np.abs(g), initial=1.0) for _, g in leaves(grads)))
+        return [name for name, g in leaves(named) if np.all(np.abs(g) <= ORACLE_TOL * largest)]
 
 
-def check_wrong_backward(op, wrong, args, kwargs=None, *, seed=0):
-    """True where central differences tell `wrong(dout, cache)` from the true gradient.
+def fresh(kwargs):
+    return {k: v() if callable(v) else copy.deepcopy(v) for k, v in kwargs.items()}
+
+
+@functools.cache
+def catalogue():
+    """{op's name: its wrong backwards}, from minillm.gradcheck.catalogue."""
+    found = {}
+    for entry in load():
+        found.setdefault(entry.op, []).append(entry)
+    return found
+
+
+def wrong_backwards(wrong):
+    """Parametrize a test over an op's entries of the catalogue, or over functions of one's own."""
+    wrong = catalogue()[wrong] if isinstance(wrong, str) else wrong
+    ids = [f"wrong-{getattr(w, 'name', None) or w.__name__}" for w in wrong]
+    return pytest.mark.parametrize("wrong", wrong, ids=ids)
+
+
+def assert_refused(op, wrong, args, kwargs=None, *, seed=0):
+    """A known-wrong `wrong(dout, saved)` must not pass; neither must the right one be refused.
 
     `wrong` gets the saved values that the numpy pair's backward would get.
     """
-    kwargs = kwargs or {}
+    forward, right = Registry.ops[op.__name__]["numpy"]
+    with minillm.backend("numpy"):
+        report = gradcheck.check_vjp(forward, right, args, fresh(kwargs or {}), seed=seed)
+        assert report.verdict != "fail", f"the right one was refused: {report}"
+        report = gradcheck.check_vjp(
+            forward, wrong, args, fresh(kwargs or {}), seed=seed, diagnose=False
+        )
+        assert report.verdict == "fail", f"{wrong.__name__} passed: {report}"
 
-    def fresh():
-        return {k: v() if callable(v) else copy.deepcopy(v) for k, v in kwargs.items()}
+
+def assert_killed(entry, times=3):
+    """An entry of the catalogue must fail at `times` points at which it is wrong.
+
+    At a point where it is right (a shape with ones, a flag that is off) another one is drawn.
+    """
+    forward, right = Registry.ops[entry.op]["numpy"]
+    tools = Tools(minillm.ops, right)
+
+    def wrong(dout, saved):
+        return entry.backward(dout, saved, tools)
 
     with minillm.backend("numpy"):
-        out, cache = op(*args, **fresh())
-        dout = upstream(out, seed)
-        grads = as_tuple(wrong(dout, cache.saved), len(args))
-        expected = numeric_gradients(lambda *a: op(*a, **fresh())[0], args, dout)
+        killed = 0
+        for seed in range(5 * times):
+            args, kwargs = entry.case(rng_of(entry.op, seed), tools)
+            if is_right(wrong, forward, right, args, kwargs, seed):
+                continue
+            report = report_on_right(entry.op, entry.case, seed)
+            assert report.verdict != "fail", f"the right one was refused: {report}"
+            report = gradcheck.check_vjp(forward, wrong, args, kwargs, seed=seed, diagnose=False)
+            assert report.verdict == "fail", f"{entry.op}.{entry.name} passed: {report}"
+            killed += 1
+            if killed == times:
+                return
+    pytest.fail(f"{entry.op}.{entry.name} is right at nearly every point that is drawn")
+
+
+@functools.cache
+def report_on_right(op_name, case, seed):
+    """The entries of an op share their points, and this report on its true backward."""
+    forward, right = Registry.ops[op_name]["numpy"]
+    args, kwargs = case(rng_of(op_name, seed), Tools(minillm.ops, right))
+    return gradcheck.check_vjp(forward, right, args, kwargs, seed=seed)
+
+
+def is_right(wrong, forward, right, args, kwargs, seed):
+    """Whether a wrong backward does and gives just what the right one does, at this point."""
+    out, saved = forward(*copy.deepcopy(args), **fresh(kwargs))
+    _, saved_too = forward(*copy.deepcopy(args), **fresh(kwargs))
+    dout = upstream(out, seed)
+    expected, kept = right(dout, saved), copy.deepcopy(dout)
     try:
-        for index, (arg, grad) in enumerate(zip(args, grads, strict=True)):
-            assert_same_layout_as_args(grad, arg, f"argument {index}")
-        assert_close(grads, expected, NUMERIC_TOL, "gradient")
-    except AssertionError:
-        return True
-    return False
-
-
-def assert_killed(op, wrong, args, kwargs=None, *, seed=0):
-    """A known-wrong backward must not pass; neither must the right one be refused."""
-    from minillm.ops._state import Registry
-
-    right = Registry.ops[op.__name__]["numpy"][1]
-    assert not check_wrong_backward(op, right, args, kwargs, seed=seed), "the right one was refused"
-    assert check_wrong_backward(op, wrong, args, kwargs, seed=seed), f"{wrong.__name__} passed"
-
-
-def wrong_backwards(table):
-    """Parametrize a test over {name: wrong backward}; the ids start with `wrong-`."""
-    return pytest.mark.parametrize("wrong", table.values(), ids=[f"wrong-{name}" for name in table])
+        for _ in range(2):
+            grads = wrong(dout, saved_too)
+            assert_close(grads, expected, ORACLE_TOL, "gradient")
+            assert_same_layout_as_args(grads, expected, "gradient")
+            assert_close(dout, kept, 0, "dout")
+    except (AssertionError, ValueError):  # ValueError: leaves are missing
+        return False
+    return True

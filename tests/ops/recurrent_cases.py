@@ -4,7 +4,6 @@ one chosen mistake."""
 import numpy as np
 import torch
 
-from minillm.ops._recurrent import add_into
 from minillm.tree import map_leaves
 from tests.ops.harness import randn
 
@@ -56,56 +55,6 @@ def torch_cell(kind, x, state, params):
     state = {k: v[None] for k, v in state.items()} if kind == "lstm" else state[None]
     _, end = torch_layers(kind, x[:, None], state, [params])
     return {k: v[0] for k, v in end.items()} if kind == "lstm" else end[0]
-
-
-def through_time(cell, mistake):
-    """A backward of one or two layers without dropout, right but for `mistake`."""
-
-    def wrong(dout, cache):
-        (dx, dend), (caches, _, _, params, _) = dout, cache
-        dstates, dparams = [], []
-        for layer in reversed(range(len(params))):
-            _, steps = caches[layer]
-            dy, dx = dx, np.empty((*dx.shape[:2], params[layer]["weight_x"].shape[0]))
-            dstate = map_leaves(lambda leaf, layer=layer: leaf[layer], dend)
-            if mistake == "gradient of the last state dropped":
-                dstate = map_leaves(np.zeros_like, dstate)
-            dweights = map_leaves(np.zeros_like, params[layer])
-            for t in reversed(range(len(steps))):
-                reach = dy[:, t - 1] if mistake == "output of the wrong step" else dy[:, t]
-                if isinstance(dstate, dict):
-                    dstate = {"h": dstate["h"] + reach, "c": dstate["c"]}
-                else:
-                    dstate = dstate + reach
-                dx[:, t], dstate, part = cell.backward(dstate, steps[t])
-                if mistake == "= instead of += over the steps":
-                    dweights = part
-                else:
-                    add_into(dweights, part)
-                if mistake == "no gradient through time":
-                    dstate = map_leaves(np.zeros_like, dstate)
-                if mistake == "no gradient through the memory cell":
-                    dstate = {"h": dstate["h"], "c": np.zeros_like(dstate["c"])}
-            dstates.insert(0, dstate)
-            dparams.insert(0, dweights)
-        if mistake == "layers of the state swapped":
-            dstates.reverse()
-        if mistake == "gradient of the first state dropped":
-            dstates = [map_leaves(np.zeros_like, d) for d in dstates]
-        return dx, map_leaves(lambda *layers: np.stack(layers), *dstates), dparams
-
-    wrong.__name__ = mistake.replace(" ", "_")
-    return wrong
-
-
-MISTAKES = (
-    "gradient of the last state dropped",
-    "output of the wrong step",
-    "= instead of += over the steps",
-    "no gradient through time",
-    "layers of the state swapped",
-    "gradient of the first state dropped",
-)
 
 
 def masks(dropout_op, shape, count, p, seed):

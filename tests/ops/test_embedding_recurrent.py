@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 import minillm
 from minillm.ops.dropout import dropout
-from minillm.ops.embedding import embedding
 from minillm.ops.embedding_recurrent import LAYERS, embedding_recurrent
 from minillm.ops.fast.embedding_recurrent import _pays
 from tests.ops.harness import (
@@ -69,51 +68,17 @@ def test_dropout_lies_behind_the_embedding_too(cell):
         return x, torch.cat(ends)
 
     kwargs |= {"dropout": 0.4, "rng": lambda: np.random.default_rng(3)}
-    check_op(embedding_recurrent, args, kwargs, oracle=oracle, numeric=False)
+    check_op(embedding_recurrent, args, kwargs, oracle=oracle)
 
 
-def parts(dout, cache):
-    cache_embedding, _, layers, cache_layers = cache
-    return layers.backward(dout, cache_layers), cache_embedding
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_every_element_agrees_with_differences(cell):
+    check_op(embedding_recurrent, *case(cell, FEW[0], 4), scope="full")
 
 
-def last_place_of_a_token_only(dout, cache):
-    (dx, dstate, dparams), (weight, ids) = *parts(dout, cache)[:1], cache[0].saved
-    dweight = np.zeros_like(weight)
-    dweight[ids] = dx
-    return dweight, dstate, dparams
-
-
-def last_state_dropped(dout, cache):
-    (dx, dstate, dparams), cache_embedding = parts((dout[0], None), cache)
-    return embedding.backward(dx, cache_embedding), dstate, dparams
-
-
-def first_state_dropped(dout, cache):
-    (dx, dstate, dparams), cache_embedding = parts(dout, cache)
-    return embedding.backward(dx, cache_embedding), np.zeros_like(dstate), dparams
-
-
-def mean_over_the_places(dout, cache):
-    (dx, dstate, dparams), cache_embedding = parts(dout, cache)
-    counts = np.bincount(cache_embedding.saved[1].ravel(), minlength=3)[:, None]
-    return embedding.backward(dx, cache_embedding) / np.maximum(counts, 1), dstate, dparams
-
-
-@wrong_backwards(
-    {
-        f.__name__: f
-        for f in (
-            last_place_of_a_token_only,
-            last_state_dropped,
-            first_state_dropped,
-            mean_over_the_places,
-        )
-    }
-)
+@wrong_backwards("embedding_recurrent")
 def test_kills(wrong):
-    args, kwargs = case("gru", FEW[0], 4)
-    assert_killed(embedding_recurrent, wrong, args, kwargs)
+    assert_killed(wrong)
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])

@@ -5,8 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minillm
-from minillm.ops.gelu import gelu
-from minillm.ops.linear import linear
 from minillm.ops.mlp_gelu import mlp_gelu
 from tests.ops.draw import on_each_backend, seeds, shapes
 from tests.ops.harness import assert_killed, check_op, randn, rng_of, wrong_backwards
@@ -41,64 +39,13 @@ def test_agrees_with_both_oracles(shape, with_biases, approximate, seed):
     check_op(mlp_gelu, args, {"approximate": approximate}, oracle=oracle, seed=seed)
 
 
-def back(dy, cache, through_gelu):
-    """The right way back, but for what `through_gelu` does between the two linear maps."""
-    up_cache, gelu_cache, down_cache = cache
-    dactive, ddown, dbias_down = linear.backward(dy, down_cache)
-    dx, dup, dbias_up = linear.backward(through_gelu(dactive, gelu_cache), up_cache)
-    return dx, dup, dbias_up, ddown, dbias_down
+def test_every_element_agrees_with_differences():
+    check_op(mlp_gelu, case((2,), (3, 4, 5), (True, True), 1), scope="full")
 
 
-def gelu_skipped(dy, cache):
-    return back(dy, cache, lambda dactive, _: dactive)
-
-
-def slope_of_relu(dy, cache):
-    return back(dy, cache, lambda dactive, c: dactive * (c.saved[0] > 0))
-
-
-def slope_of_the_erf_form(dy, cache):
-    return back(
-        dy,
-        cache,
-        lambda dactive, c: gelu.backward(dactive, gelu(c.saved[0], approximate="none")[1]),
-    )
-
-
-def slope_at_the_output(dy, cache):
-    def through_gelu(dactive, gelu_cache):
-        active = gelu_cache.saved[0] * gelu_cache.saved[1]
-        return gelu.backward(dactive, gelu(active, approximate="tanh")[1])
-
-    return back(dy, cache, through_gelu)
-
-
-def biases_swapped(dy, cache):
-    dx, dup, dbias_up, ddown, dbias_down = back(dy, cache, gelu.backward)
-    return dx, dup, dbias_down, ddown, dbias_up
-
-
-def down_weight_from_before_gelu(dy, cache):
-    dx, dup, dbias_up, _, dbias_down = back(dy, cache, gelu.backward)
-    wide = cache[1].saved[0]
-    return dx, dup, dbias_up, np.einsum("bf,bc->fc", wide, dy), dbias_down
-
-
-@wrong_backwards(
-    {
-        f.__name__: f
-        for f in (
-            gelu_skipped,
-            slope_of_relu,
-            slope_of_the_erf_form,
-            slope_at_the_output,
-            biases_swapped,
-            down_weight_from_before_gelu,
-        )
-    }
-)
+@wrong_backwards("mlp_gelu")
 def test_kills(wrong):
-    assert_killed(mlp_gelu, wrong, case((2,), (3, 4, 4), (True, True), 1))
+    assert_killed(wrong)
 
 
 @on_each_backend
