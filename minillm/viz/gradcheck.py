@@ -18,14 +18,10 @@ from minillm.viz.style import COLOURS, GREY, new_figure, save
 __all__ = [
     "PICTURES",
     "derivatives",
-    "kink_picture",
     "ladder",
-    "power_picture",
     "ridders",
-    "ridders_picture",
     "second_differences",
     "step_errors",
-    "step_picture",
     "trials",
     "unseen",
 ]
@@ -141,10 +137,9 @@ def kink_picture():
     axes.loglog(steps, steps, color=GREY, linewidth=0.8, zorder=1)
     bend = abs(2 * np.tanh(0.5) * (1 - np.tanh(0.5) ** 2))
     axes.loglog(steps, bend * steps**2, color=GREY, linewidth=0.8, zorder=1)
-    size = {"color": GREY, "fontsize": 9}
-    axes.annotate("$h$", (1e-7, 1e-7), xytext=(-16, 4), textcoords="offset points", **size)
-    axes.annotate("$|f''| h^2$", (1e-5, 1e-10), xytext=(6, -12), textcoords="offset points", **size)
-    axes.annotate("rounding", (1e-9, 4e-16), **size)
+    for label, place in (("h", (4e-8, 2e-7)), ("|f''| h^2", (1.5e-5, 2e-11))):
+        axes.annotate(f"${label}$", place, color=GREY, fontsize=9)
+    axes.annotate("rounding", (1e-9, 4e-16), color=GREY, fontsize=9)
     axes.set_ylim(2e-17, 2)
     _plain(axes)
     axes.legend(frameon=False, fontsize=9, loc="upper left")
@@ -241,10 +236,11 @@ def unseen(relative, n, dtype):
 
 
 def unseen_measured(relative, n, dtype, count=1000, seed=0):
-    """The share of random directions that do."""
+    """The share of random directions that do, for each of the errors (M,)."""
     rng = np.random.default_rng(seed)
     v = rng.choice([-1.0, 1.0], (count, n)) * rng.uniform(0.5, 1.5, (count, n))
-    return float((np.abs(relative * v.sum(1)) <= default_rtol(dtype) * math.sqrt(ELEMENTS)).mean())
+    residual = np.abs(np.multiply.outer(relative, v.sum(1)))  # (M, count)
+    return (residual <= default_rtol(dtype) * math.sqrt(ELEMENTS)).mean(1)
 
 
 def power_picture():
@@ -260,7 +256,7 @@ def power_picture():
             label = f"{dtype}, {n} of {ELEMENTS}"
             chance = [unseen(r, n, dtype) for r in sizes]
             axes.semilogx(sizes, chance, color=colour, linestyle=style, linewidth=1.5, label=label)
-            measured = [unseen_measured(r, n, dtype) for r in sizes[::8]]
+            measured = unseen_measured(sizes[::8], n, dtype)
             axes.semilogx(sizes[::8], measured, ".", color=colour, markersize=5)
     axes.axvline(0.01, color=GREY, linewidth=0.8)
     axes.annotate(

@@ -64,6 +64,12 @@ def test_another_output_is_noticed():
     assert not as_stated("on 1.1e-09, 3 of 4", "off 1.1e-09, 3 of 4")
 
 
+def test_no_formula_within_a_line_is_broken_over_two():
+    prose = re.sub(r"^```.*?^```|\$\$.*?\$\$", "", TEXT, flags=re.MULTILINE | re.DOTALL)
+    assert not [line for line in prose.splitlines() if line.count("$") % 2]
+    assert "\\operatorname" not in prose  # refused where GitHub shows the page
+
+
 def test_names_and_constants_that_the_page_cites_exist():
     homes = "steps|judge|contract|run|opinion|elements|problem"
     cited = re.findall(rf"`({homes})\.([\w.]+)`(?: = ([\d.]+\d|\d+))?", TEXT)
@@ -97,6 +103,8 @@ def test_stated_steps():
         assert stated(first) == pytest.approx(found["first"], rel=0.03)
         assert stated(best) == pytest.approx(found["best"], rel=0.03)
         assert np.finfo(dtype).eps == eps
+    coarse = made.step_errors("float32", steps=10 ** np.linspace(-5.2, -4.8, 41))["error"]
+    assert 0.003 < np.median(coarse) < 0.03  # "off by about a per cent"
     assert stated(r"is $«4.9 \cdot 10^{-3}»$ in float32") == pytest.approx(2 ** (-23 / 3), rel=0.01)
     assert stated(r"$«6.1 \cdot 10^{-6}»$ in float64") == pytest.approx(2 ** (-52 / 3), rel=0.01)
 
@@ -134,6 +142,7 @@ def test_stated_errors_of_ridders_and_of_the_ladder():
         if method is made.ridders:
             assert wrong.sum() == pytest.approx(stated("leaves out «13» points"), abs=12)
             assert 100 < factor.max() < 20 * stated(worst)
+            assert np.median(true) < 0.01 * np.median(made.trials(made.ladder)[1])
         else:
             assert not wrong.any()
             assert factor.max() < 2 * stated(worst)
@@ -192,10 +201,10 @@ def test_both_methods_differentiate(method):
 @pytest.mark.parametrize("n", [1, 16, 8192])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_chance_to_go_unseen_is_the_predicted_one(n, dtype):
-    for size in (0.5, 1.0, 3.0):
-        relative = size * default_rtol(dtype) * np.sqrt(8192 / n)
-        measured = made.unseen_measured(relative, n, dtype, count=2000 if n < 8192 else 500)
-        assert measured == pytest.approx(made.unseen(relative, n, dtype), abs=0.08)
+    errors = np.array([0.5, 1.0, 3.0]) * default_rtol(dtype) * np.sqrt(8192 / n)
+    expected = [made.unseen(error, n, dtype) for error in errors]
+    measured = made.unseen_measured(errors, n, dtype, count=2000 if n < 8192 else 500)
+    np.testing.assert_allclose(measured, expected, atol=0.08)
 
 
 def test_the_pictures_are_drawn_small_and_the_page_shows_each(tmp_path):
