@@ -36,6 +36,7 @@ RULES = (
     arranged.turned_weight,
     arranged.rolled,
     arranged.slices,
+    arranged.same_numbers,
     lost.reused,
     lost.through_time,
     lost.lost,
@@ -48,9 +49,11 @@ RULES = (
     terms.coupling,
     losses.loss_term,
     losses.target_term,
+    losses.chosen_alone,
     parts.part,
     local.outer,
     local.elementwise,
+    local.smooth,
     derived.paths,
 )
 # What is asked of the arrays inside a layer, where no rule is sure of the leaf itself.
@@ -89,6 +92,7 @@ def diagnose(evidence):
     for index in evidence.failed:
         for guess in _guesses(evidence, index):
             guesses.setdefault(guess.cause, []).append((index, guess))
+    _same_upstream(evidence, guesses)
     firm = [(i, g) for group in guesses.values() for i, g in group if g.likelihood >= FIRM]
     explained = len({index for index, _ in firm})
     found = [one for group in guesses.values() for one in _agree(evidence, group, explained)]
@@ -114,6 +118,16 @@ def _guesses(evidence, index):
             pass
     chosen = [guess for guess in best.values() if guess.likelihood >= LEAST]
     return sorted(chosen, key=lambda guess: -guess.likelihood)[:MOST]
+
+
+def _same_upstream(evidence, guesses):
+    """Where no leaf at all hears of some outputs, it is the upstream gradient that isn't used."""
+    members = guesses.get("missing_sum", [])
+    if len(members) == len(evidence.leaves) > 1 and len({g.says for _, g in members}) == 1:
+        guesses["upstream_ignored"] = [
+            (index, replace(guess, cause="upstream_ignored", likelihood=0.95))
+            for index, guess in members
+        ]
 
 
 def _ask(rules, view, best, discount=0.0):

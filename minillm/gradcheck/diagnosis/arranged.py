@@ -6,7 +6,7 @@ import numpy as np
 
 from minillm.gradcheck.diagnosis._view import Guess, axis_words
 
-__all__ = ["product", "reordered", "rolled", "slices", "transposed", "turned_weight"]
+__all__ = ["product", "reordered", "rolled", "same_numbers", "slices", "transposed", "turned_weight"]
 
 MOST_AXES = 4  # 24 orders of the axes; more are no mistake that a person makes
 
@@ -122,10 +122,16 @@ def rolled(view):
         if found:
             yield _shifted(found, axis_words(axis, view.name))
             return
-    if len(view.blocks) == 1:
-        block = view.blocks[0]
+    wrong = view.full(view.wrong)
+    hit = [block for block in view.blocks if wrong[block.rows].any()]
+    if len(hit) == 1:
+        block = hit[0]
         a, true = view.tensor(view.a, block), view.tensor(view.n, block)
         tol = np.broadcast_to(view.tol.reshape(view.shape), a.shape)
+        for one, two in itertools.product(range(len(block.shape)), range(len(view.shape))):
+            if block.shape[one] == view.shape[two] > 2 and _both_moved(a, true, tol, one, len(block.shape) + two):
+                yield _shifted((1, True), f"axis {one} of {block.name} and of {view.name} alike")
+                return
         for axis, n in enumerate(block.shape):
             found = _shift(a, true, tol, axis, n)
             if found:
@@ -262,9 +268,36 @@ def _shift(a, true, tol, axis, n):
         rest[to] = False
         empty = bool((np.abs(a[rest]) <= tol[rest]).all()) and n - abs(k) > 1
         if wrapped or empty or (abs(k) == 1 and n > 2):
-            return k, wrapped or empty
+            return k, (wrapped or empty) and n > 2  # of two, an exchange as well
     flipped = same(a, true[::-1], np.maximum(tol, tol[::-1]))
     return (0, True) if flipped else None
+
+
+def _both_moved(a, true, tol, one, two):
+    """Whether the Jacobian is the true one of the step before, or after, at its own step."""
+    for k in (1, -1):
+        moved = np.roll(true, (k, k), (one, two))
+        inner = slice(1, None) if k > 0 else slice(None, -1)
+        cut: list = [slice(None)] * a.ndim
+        cut[one] = cut[two] = inner
+        cut = tuple(cut)
+        off = np.abs(a[cut] - moved[cut]) > tol[cut]
+        differs = np.abs(true[cut] - moved[cut]) > tol[cut]
+        if not off.any() and differs.any():
+            return True
+    return False
+
+
+def same_numbers(view):
+    """The true gradient's own numbers, each as often, in other places."""
+    if not view.whole or view.known.size < view.size or not view.wrong.any():
+        return
+    a, n = np.sort(view.a, axis=None), np.sort(view.n, axis=None)
+    near = view.tol.max()
+    several = (np.diff(n) > 10 * near).sum()
+    if several >= 8 and np.abs(a - n).max() <= near:
+        says = "holds the true gradient's numbers in other places: axes are in the wrong order."
+        yield Guess("transposed", 0.85, says)
 
 
 def _shifted(found, where):

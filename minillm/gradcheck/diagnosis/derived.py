@@ -151,6 +151,11 @@ def _lost_way(view, shares, names):
     found = _coefficients(basis, view.a.ravel(), view.relative)
     if true is None or found is None or not np.allclose(true[true.round(2) != 0], 1, atol=0.01):
         return
+    # A part of a weight that is wrong itself is no lost path.
+    failed = {view.evidence.leaves[i].name for i in view.evidence.failed}
+    parted = {name for name in names if names.count(name) > 1} & failed
+    if parted:
+        return
     lost = sorted({names[i] for i in np.flatnonzero((true > 0.5) & (np.abs(found) < 0.01))})
     turned = sorted({names[i] for i in np.flatnonzero((true > 0.5) & (np.abs(found + 1) < 0.01))})
     if lost and np.all((np.abs(found) < 0.01) | (np.abs(found - 1) < 0.01)):

@@ -10,7 +10,7 @@ import numpy as np
 
 from minillm.gradcheck.diagnosis._view import Guess
 
-__all__ = ["elementwise", "outer"]
+__all__ = ["elementwise", "outer", "smooth"]
 
 MOST_AXES = 7
 FEW = 0.3  # share of places where the numeric derivative may be lost in noise
@@ -53,6 +53,29 @@ def elementwise(view):
     what = "its derivative is taken as 1" if unit else "a local derivative is probably wrong"
     says = f"has the right pattern, but a factor is off element by element {spread}: {what}."
     yield Guess("local_derivative", 0.82 if sure or unit else 0.62, says)
+
+
+def smooth(view):
+    """A scalar's gradient is off by a factor that follows the leaf's values, or the gradient's."""
+    if view.a.shape[0] != 1 or view.known.size < 12 or not view.wrong.any():
+        return
+    a, n = view.ka[0], view.kn[0]
+    live = ~view.n_zero[0] & ~view.a_zero[0]
+    if live.sum() < 12 or (view.n_zero[0] & ~view.a_zero[0]).any():
+        return
+    ratio = a[live] / n[live]
+    if np.ptp(ratio) <= 10 * view.relative * np.abs(ratio).max():
+        return
+    ranks = np.argsort(np.argsort(ratio))
+    for name, by in ((view.name, view.value.ravel()[view.known]), ("the gradient", n)):
+        turns = np.abs(np.diff(ranks[np.argsort(by[live], kind="stable")])).sum()
+        if turns <= 0.4 * live.sum() ** 2 / 3:  # a third of n**2 by chance
+            says = (
+                f"is off by a factor that follows the values of {name} (from {ratio.min():.3g} to "
+                f"{ratio.max():.3g}): a local derivative is probably wrong."
+            )
+            yield Guess("local_derivative", 0.75, says)
+            return
 
 
 def outer(view):

@@ -4,7 +4,7 @@ import numpy as np
 
 from minillm.gradcheck.diagnosis._view import Guess
 
-__all__ = ["loss_term", "target_term"]
+__all__ = ["chosen_alone", "loss_term", "target_term"]
 
 FEW = 3  # distinct values that a constant missing at some places leaves, zero among them
 
@@ -57,6 +57,27 @@ def target_term(view):
             )
             yield Guess("missing_term", 0.92, says)
             return
+
+
+def chosen_alone(view):
+    """Something arrives only at the targets, or where the labels are set."""
+    if view.a.shape[0] != 1 or view.known.size < view.size or not view.wrong.any():
+        return
+    live = ~view.a_zero[0]
+    named = [(k, v) for k, v in view.evidence.kwargs.items() if hasattr(v, "dtype")]
+    for name, value in named:
+        value = np.ravel(np.asarray(value))
+        places = [value != 0] if value.size == view.size else []
+        if value.dtype.kind in "iu" and value.size and view.size % value.size == 0:
+            hot = np.zeros((value.size, view.size // value.size), dtype=bool)
+            fits = (value >= 0) & (value < hot.shape[1])
+            hot[np.flatnonzero(fits), value[fits]] = True
+            places.append(hot.ravel())
+        for there in places:
+            if np.array_equal(there, live) and (~view.n_zero[0] & ~live).any():
+                says = f"arrives only where {name} points, the true gradient elsewhere as well."
+                yield Guess("missing_term", 0.9, says)
+                return
 
 
 def _carried(view, targets):

@@ -37,6 +37,8 @@ def through_time(view):
         gone = not (full_wrong & ~view.full(view.a_zero)[block.rows]).any()
         away = _steps_between(view, block, one, two) != 0
         true = view.full(~view.n_zero)[block.rows]
+        if not full_wrong.any() or not (true & away).any():
+            continue
         if (full_wrong & ~away).any() or ((true & away) & ~full_wrong).any():
             continue
         if not (true & ~away).any() or _both_ways(view, block, true, one, two):
@@ -119,9 +121,11 @@ def reused(view):
             if values.size == 0 or values[-1] >= n or n < 2:
                 continue
             where = f"{axis_words(axis, view.name)} ({indices_words(off, n)})"
-            if off == set(values[counts > 1].tolist()) and len(off) < n:
-                says = f"is wrong just where {name} repeats, along {where}: = where += is needed."
-                yield Guess("overwritten", 0.95, says)
+            again = set(values[counts > 1].tolist())
+            if off <= again and (len(off) < n or len(values) == n or not view.whole):
+                gone = view.whole and not (view.wrong & ~view.a_zero).any()
+                says = f"is wrong only where {name} repeats, along {where}: = where += is needed."
+                yield Guess("overwritten", 0.95 if gone or not view.whole else 0.86, says)
                 return
             rest = np.delete(live, values, axis)
             if off == set(values.tolist()) and len(off) < n and rest.any():
@@ -184,8 +188,22 @@ def _outputs(view, gone, kept):
     alive = [b for b in view.blocks if kept[b.rows].any()]
     if dead and all(not gone[b.rows].any() for b in alive):
         names = " and ".join(b.name for b in dead)
+        if _used_elsewhere(view, dead):
+            says = f"takes nothing from the output {names}, though others do: += is needed."
+            yield Guess("overwritten", 0.94, says)
+            return
         says = f"takes nothing from the output {names}: its upstream gradient is not used."
         yield Guess("upstream_ignored", 0.94, says)
+
+
+def _used_elsewhere(view, blocks):
+    """Whether a gradient that is right takes something from these outputs."""
+    for index in range(len(view.evidence.leaves)):
+        if index not in view.evidence.failed:
+            true = view.reaches(index)
+            if true is not None and any(true[b.rows].any() for b in blocks):
+                return True
+    return False
 
 
 def _positions(view, gone, kept):
@@ -218,7 +236,12 @@ def _positions(view, gone, kept):
                 f"only answers to {words} of {block.name}: "
                 "the sum over the other positions is missing."
             )
-            yield Guess("missing_sum", 0.93, says)
+            # A loop that assigns for += ends at the last; a sum forgotten starts at the first.
+            last = all(
+                len(i) == 1 and i[0] == block.shape[axis] - 1
+                for axis, i in zip(used, box, strict=True)
+            )
+            yield Guess("missing_sum", 0.9 if last else 0.93, says)
         else:
             says = f"is zero but for what comes from {words} of {block.name}; the rest is right."
             yield Guess("part_wrong", 0.85, says)
@@ -256,7 +279,7 @@ def _uses(view, gone, kept):
             f"keeps only the {which} of the contributions to {columns.size} of its elements, "
             "where the others are lost: = where += is needed."
         )
-        yield Guess("overwritten", 0.9, says)
+        yield Guess("overwritten", 0.92 if last else 0.9, says)
         return
     share = gone.sum() / (gone.sum() + kept.sum())
     says = f"lacks {share:.0%} of its contributions, the others are right: += is probably needed."

@@ -19,7 +19,14 @@ def mask(view):
     both = ~view.n_zero & ~view.a_zero
     dropped = ~view.n_zero & view.a_zero
     ratio, steady = _steady(view, both)
+    masked = _has_mask(view.evidence)
     if not steady:
+        if masked and not dropped.any() and gained.sum() < 0.9 * view.n_zero.sum():
+            says = (
+                f"is not zero in {int(gained.sum())} places where a mask makes the true gradient "
+                "zero: backward's weights are probably made without the mask."
+            )
+            yield Guess("mask_forgotten", 0.86, says)
         return
     rows, columns = view.n_zero.all(1), view.n_zero.all(0)
     whole = bool((gained <= (rows[:, None] | columns[None, :])).all())
@@ -43,7 +50,31 @@ def mask(view):
         f"is not zero in {count} places where the true gradient is exactly zero{also}: "
         "a mask or gate of the forward is probably not applied."
     )
-    yield Guess("mask_forgotten", (0.93 if whole else 0.74) - (0.05 if scaled else 0), says, ratio)
+    likelihood = 0.93 if whole else 0.88 if masked else 0.74
+    if _leaks(view, gained, both):
+        says = f"passes {count} places where the true gradient is zero, at another slope: it leaks."
+        yield Guess("local_derivative", 0.94, says)
+    yield Guess("mask_forgotten", likelihood - (0.05 if scaled else 0), says, ratio)
+
+
+def _leaks(view, gained, both):
+    """Whether an elementwise function has one slope where it is open, and a smaller one elsewhere."""
+    if (~view.a_zero).sum(1).max() > 1 or gained.sum() < 2:
+        return False
+    shut, opened = view.ka[gained], view.ka[both]
+    tol = view.tol.max()
+    return bool(np.ptp(shut) <= tol and np.ptp(opened) <= tol and abs(shut[0] - opened[0]) > tol)
+
+
+def _has_mask(evidence):
+    """Whether an argument speaks of a mask."""
+    words = ("mask", "causal", "keep", "drop", "ignore", "pad")
+    for name, value in evidence.kwargs.items():
+        if any(word in name for word in words) and value is not None and value is not False:
+            return True
+        if getattr(value, "dtype", None) is not None and value.dtype.kind == "b":
+            return True
+    return False
 
 
 def _steady(view, both):

@@ -36,6 +36,11 @@ def part(view):
             where = f"{indices_words(indices, n)} of axis {axis} of {block.name}"
             says = f"is wrong for what comes from {where} and right for the rest."
             yield Guess("part_wrong", 0.62, says)
+        elif len(view.blocks) > 1 and (ratio := _ratio(view, block)) is not None:
+            times = name_of_ratio(ratio)
+            says = f"takes {times} times what comes from the output {block.name}, the rest is right."
+            sign = abs(ratio + 1) <= 10 * view.relative
+            yield Guess("sign" if sign else "factor", 0.85, says, ratio)
         elif len(view.blocks) > 1 and block.shape != ():
             says = f"is wrong for what comes from the output {block.name}, right for the others."
             yield Guess("part_wrong", 0.4, says)
@@ -66,6 +71,15 @@ def _in_part(view, inside, where):
         # Half of an array and more is not one gate: a scale that several parts share.
         sized = named[1] and (inside.mean() >= 0.5 or "square root" in named[0])
         yield Guess("factor", 0.88 if sized else 0.83, says, ratio)
+
+
+def _ratio(view, block):
+    """The one ratio, not zero, of an output's rows, or None."""
+    a, n = view.ka[block.rows], view.kn[block.rows]
+    square = float(np.vdot(n, n))
+    ratio = float(np.vdot(n, a)) / square if square else 0.0
+    off = np.abs(a - ratio * n) > view.tol[view.known] * max(1.0, abs(ratio))
+    return None if off.any() or abs(ratio) < 1e-6 else ratio
 
 
 def _narrowest(flags, live):

@@ -52,17 +52,17 @@ def coupling(view):
     wrong, true = view.full(view.wrong), view.full(~view.n_zero)
     if not wrong.any() or (wrong & own).any() or (true & ~wrong & ~own).any():
         return
-    if (wrong & ~view.full(view.a_zero)).any():
-        return
+    alone = not (wrong & ~view.full(view.a_zero)).any()
     for axes in _subsets(view.shape):
         broken = _broken(view, _fibres(view.shape, axes))
         if broken:
+            how = "takes the elements of" if alone else "takes the wrong elements together in"
             says = (
-                f"treats the elements of {view.name} one by one, but {broken} along "
+                f"{how} {view.name}{' one by one' if alone else ''}, but {broken} along "
                 f"{' and '.join(axis_words(axis, view.name) for axis in axes)}: the terms between "
                 "different elements are missing."
             )
-            yield Guess("missing_term", 0.88, says)
+            yield Guess("missing_term", 0.88 if alone else 0.8, says)
             return
 
 

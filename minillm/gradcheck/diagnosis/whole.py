@@ -80,6 +80,11 @@ def upstream(view):
             says = "is right for an upstream gradient of ones, whatever dout is: dout isn't used."
         yield Guess("upstream_ignored", 0.99, says)
         return
+    nothing = np.ravel(evidence.analytic(index, np.zeros(evidence.out_size)))
+    if np.isfinite(nothing).all() and (np.abs(nothing) > tol).any():
+        says = "isn't zero for an upstream gradient of zero: dout is missing in one of its terms."
+        yield Guess("upstream_ignored", 0.97, says)
+        return
     off = given - true
     known = np.isfinite(off).all(0)
     off, tol = off[:, known], tol[known]
@@ -91,7 +96,7 @@ def upstream(view):
         varied = np.ptp(view.kn, axis=0) > view.tol[view.known]
         if level.all() and varied.any():
             says = "depends on the sum of the upstream gradient alone, not on where it comes from."
-            yield Guess("upstream_ignored", 0.9, says)
+            yield Guess("upstream_ignored", 0.9 if _one(view.ka, view.tol) else 0.7, says)
 
 
 def exchanged(view):
@@ -119,6 +124,11 @@ def exchanged(view):
         sure = (np.abs(true) > tol).sum() > 1
         yield Guess("other_parameter", 0.8 if right.mean() > 0.4 else 0.96 if sure else 0.5, says)
         return
+
+
+def _one(a, tol):
+    """Whether one number stands in all of a."""
+    return bool(np.ptp(a) <= tol.max())
 
 
 def _ratio(a, n, tol):
