@@ -5,13 +5,14 @@ steps, which measures truncation and rounding, tells a kink from a mistake, and 
 differences have no power. A gradient fails only after that.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from minillm.gradcheck.contract import Contract, gradients_of
+from minillm.gradcheck.kinks import bent, has_kink, jumps, stalled, torn
 from minillm.gradcheck.rounding import only_rounding
-from minillm.gradcheck.steps import Line, default_rtol, length
+from minillm.gradcheck.steps import Line, bands, compare, default_rtol, length
 
 __all__ = ["Judgement", "View", "judge", "look"]
 
@@ -67,7 +68,27 @@ def judge(problem, index, cotangents, gradients, rng, rtol=None, n_lines=2):
         judgements.append(_judgement(line, views, found, rtol, cotangents, gradients))
         if judgements[-1].state in (KINK, DIFFERS):
             break
-    return max(judgements, key=lambda judgement: _rank(judgement.view))
+    decides = max(judgements, key=lambda judgement: _rank(judgement.view))
+    if decides.state in (UNSURE, DIFFERS):
+        apart = [
+            _of_band(problem, index, band, cotangents, gradients, rng, rtol)
+            for band in bands(leaf.value, leaf.eps)
+        ]
+        decides = max(apart, key=lambda judgement: _rank(judgement.view), default=decides)
+    if decides.state == DIFFERS:
+        view, cotangent = decides.view, cotangents[decides.cotangent]
+        if torn(decides.line, view, cotangent, SAFETY * view.error, rng):
+            decides = replace(decides, state=KINK, reason="kink")
+    return decides
+
+
+def _of_band(problem, index, band, cotangents, gradients, rng, rtol):
+    """The judgement of some elements of a leaf, on their own gradient's norm."""
+    line = Line.random(problem, index, rng, band)
+    own = [np.where(band, gradient, 0.0) for gradient in gradients]
+    views = look(line, cotangents, own, rtol)
+    found = max(range(len(views)), key=lambda i: _rank(views[i]))
+    return _judgement(line, views, found, rtol, cotangents, own)
 
 
 def look(line, cotangents, gradients, rtol, h=None):
@@ -82,7 +103,7 @@ def look(line, cotangents, gradients, rtol, h=None):
     if views is not None:
         return views
     _climb(line, cotangents, gradients, h)
-    views = _weigh_all(line, cotangents, gradients, rtol)
+    views = _deepened(line, cotangents, gradients, rtol)
     unsure = [view.h for view in views if view.state == UNSURE]
     if not unsure:
         return views
@@ -108,7 +129,7 @@ def _quick(line, cotangents, gradients, rtol, h):
         return None
     views = []
     for cotangent, gradient in zip(cotangents, gradients, strict=True):
-        residual, scale = _compare(pair, cotangent, gradient)
+        residual, scale = compare(pair, cotangent, gradient)
         noise = 8 * line.noise(cotangent, h)
         noise = noise if noise <= QUICK * scale else 0.0
         if scale == 0:
@@ -184,17 +205,28 @@ def _climb(line, cotangents, gradients, h):
         largest = line.pairs[max(line.pairs)]
         if not steps or min(best) <= steps[0] or line.still_falling(cotangents[0]):
             line.pair(min(line.pairs) / q)
-        elif max(best) >= steps[-1] and largest.finite and not _bent(line, largest, cotangents[0]):
+        elif max(best) >= steps[-1] and largest.finite and not bent(line, largest, cotangents[0]):
             line.pair(max(line.pairs) * q)
         else:
             return
 
 
-def _compare(pair, cotangent, gradient):
-    """The residual along the pair's direction, and the scale to judge it by."""
-    numeric = float(cotangent @ pair.slope)
-    analytic = float(np.vdot(gradient, pair.direction))
-    return numeric - analytic, max(length(gradient), abs(numeric))
+def _deepened(line, cotangents, gradients, rtol):
+    """The views, once no finer step could still settle a disagreement.
+
+    A function may level off at any scale. Only where rounding would hide the disagreement, or the
+    dtype can't take the step, is there nothing more to see.
+    """
+    while True:
+        views = _weigh_all(line, cotangents, gradients, rtol)
+        h = min(line.pairs) / line.ratio
+        clear = [
+            view.state == DIFFERS
+            and SAFETY * line.measured_noise(cotangent) / h < abs(view.residual)
+            for view, cotangent in zip(views, cotangents, strict=True)
+        ]
+        if not any(clear) or not line.pair(h).usable:
+            return views
 
 
 def _best(line, cotangent, gradient):
@@ -209,10 +241,10 @@ def _best(line, cotangent, gradient):
     finite = sorted((h for h, pair in line.pairs.items() if pair.usable), reverse=True)
     if not finite:
         return min(line.pairs), np.nan, 0.0, np.inf
-    straight = [h for h in finite if not _bent(line, line.pairs[h], cotangent)]
+    straight = [h for h in finite if not bent(line, line.pairs[h], cotangent)]
     steps = straight or finite
     rounding = line.measured_noise(cotangent)
-    seen = [_compare(line.pairs[h], cotangent, gradient) for h in steps]
+    seen = [compare(line.pairs[h], cotangent, gradient) for h in steps]
     best = None
     for i, (h, (residual, scale)) in enumerate(zip(steps, seen, strict=True)):
         finer = [
@@ -231,12 +263,6 @@ def _best(line, cotangent, gradient):
     return best
 
 
-def _bent(line, pair, cotangent):
-    """Whether the slope changes along this step by a third of itself, rounding apart."""
-    bend, rounding = length(cotangent * pair.second), line.measured_noise(cotangent)
-    return bend > 5 * rounding and bend / (2 * pair.h) > length(cotangent * pair.slope) / 3
-
-
 def _weigh_all(line, cotangents, gradients, rtol):
     pairs = zip(cotangents, gradients, strict=True)
     return [_weigh(line, cotangent, gradient, rtol) for cotangent, gradient in pairs]
@@ -249,40 +275,21 @@ def _weigh(line, cotangent, gradient, rtol):
     if not np.isfinite(residual):
         return View(UNSURE, np.inf, scale, np.inf, h)
     doubt = SAFETY * error
-    kink = _kink(line, cotangent, gradient, power)
-    if kink is not None:
-        state = kink
+    if jumps(line, cotangent) or has_kink(line, cotangent, gradient, rtol, power):
+        state = KINK
     elif scale <= doubt:
         state = NULL
     elif abs(residual) > rtol * scale + doubt:
         nothing = abs(float(cotangent @ line.pairs[h].slope)) <= doubt
         rounding = nothing and only_rounding(line.problem, line.index, [cotangent], [gradient])
-        state = NULL if rounding else DIFFERS
+        if rounding:
+            state = NULL
+        else:
+            rounded = stalled(line, cotangent, gradient, residual)
+            state = UNSURE if abs(residual) <= rounded else DIFFERS
     else:
         state = UNSURE if doubt > power * scale else AGREES
     return View(state, residual, scale, error, h)
-
-
-def _kink(line, cotangent, gradient, power):
-    """KINK where the slopes left and right of the point differ, DIFFERS where that is not enough.
-
-    Where a function is smooth its second difference falls with h^2, at a kink with h alone: divided
-    by h it stays the same however small the step. Backward may answer with any slope between the
-    two. None where there is no kink, or one too small to matter.
-    """
-    steps = sorted((h for h, pair in line.pairs.items() if pair.usable), reverse=True)
-    noise = line.measured_noise(cotangent)
-    # the finest steps at which the second difference still stands out of the rounding
-    clear = [h for h in steps if line.pairs[h].kink(cotangent) > 20 * noise / h][-2:]
-    if len(clear) < 2:
-        return None
-    coarse, fine = (line.pairs[h] for h in clear)
-    residual, scale = _compare(fine, cotangent, gradient)
-    lasts = fine.kink(cotangent) > 0.5 * coarse.kink(cotangent)
-    if not lasts or fine.h > line.first or fine.kink(cotangent) < power * scale:
-        return None
-    between = float(np.abs(cotangent) @ np.abs(fine.second)) / (2 * fine.h)
-    return KINK if abs(residual) <= 1.1 * between else DIFFERS
 
 
 def _rank(view):

@@ -11,7 +11,7 @@ import numpy as np
 
 from minillm.gradcheck.problem import scale_of
 
-__all__ = ["Line", "Pair", "default_rtol", "length"]
+__all__ = ["Line", "Pair", "bands", "compare", "default_rtol", "length"]
 
 UNFAITHFUL = 0.05  # a direction that rounding changes by more is another direction
 
@@ -56,22 +56,26 @@ class Pair:
 class Line:
     """A direction in one leaf, and the pairs evaluated along it."""
 
-    def __init__(self, problem, index, direction):
+    def __init__(self, problem, index, direction, band=None):
         self.problem, self.index, self.direction = problem, index, direction
         leaf = problem.leaves[index]
-        self.eps, self.scale = leaf.eps, _scale(problem, index)
-        typical = length(leaf.value) / np.sqrt(max(leaf.value.size, 1))
+        values = leaf.value if band is None else leaf.value[band]
+        self.eps = leaf.eps
+        self.scale = _scale(problem, index) if band is None else scale_of(values)
+        typical = length(values) / np.sqrt(max(values.size, 1))
         # a step far below the values' own rounding would not be taken at all
         self.first = max(self.scale * self.eps ** (1 / 3), 64 * self.eps * typical)
         self.ratio = 32.0 if leaf.dtype == "float64" else 4.0  # between two steps of the ladder
         self.pairs = {}
 
     @classmethod
-    def random(cls, problem, index, rng):
-        """Signs and sizes at random: no element is left out, and no two cancel."""
+    def random(cls, problem, index, rng, band=None):
+        """Signs and sizes at random: no element (of the band) is left out, and no two cancel."""
         shape = problem.leaves[index].value.shape
         direction = rng.choice([-1.0, 1.0], shape) * rng.uniform(0.5, 1.5, shape)
-        return cls(problem, index, direction)
+        if band is not None:
+            direction = np.where(band, direction, 0.0)
+        return cls(problem, index, direction, band)
 
     def pair(self, h):
         """The outputs at +h and -h, evaluated once."""
@@ -113,6 +117,24 @@ class Line:
         fine, coarse = (length(cotangent * pair.second) for pair in usable[:2])
         floor = self.eps * length(cotangent * self.problem.flat)
         return fine > 4 * floor and fine < coarse / np.sqrt(self.ratio)
+
+
+def compare(pair, cotangent, gradient):
+    """The residual along the pair's direction, and the scale to judge it by."""
+    numeric = float(cotangent @ pair.slope)
+    analytic = float(np.vdot(gradient, pair.direction))
+    return numeric - analytic, max(length(gradient), abs(numeric))
+
+
+def bands(values, eps):
+    """Masks of the elements of like size, the largest first; none where one step suits them all."""
+    sizes, ratio = np.abs(values), eps**-0.25
+    seen = sizes[sizes > 0]
+    if seen.size == 0 or seen.max() <= ratio * seen.min():
+        return []
+    sizes = np.where(sizes > 0, sizes, seen.max())
+    place = np.floor(np.log(seen.max() / sizes) / np.log(ratio))
+    return [place == rank for rank in np.unique(place)]
 
 
 def _scale(problem, index):
