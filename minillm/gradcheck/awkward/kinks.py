@@ -356,3 +356,31 @@ def relu_network(rng, dtype):
         return d, grads[::-1]
 
     return Case.pair(forward, backward, x, params)
+
+
+@right
+def relu_behind_a_sum(rng, dtype):
+    """One number out of many ReLUs at 0, weighted with both signs: their kinks hide each other."""
+    n, c = dims(rng, 2, 5, 2)
+    x, w = np.zeros((n, c), dtype), normal(rng, dtype, n, c)
+    x.flat[0] = pick(rng, 0.0, 1.0)
+
+    def vjp(d, x, w):
+        return d * w * (x > 0), d * np.maximum(x, 0)
+
+    zero = {} if x.any() else {"w": ("kink", "no influence")}
+    return of(lambda x, w: (w * np.maximum(x, 0)).sum(), vjp, x, w, zero=zero)
+
+
+@right
+def zero_initialised(rng, dtype):
+    """A hidden layer whose weights are all 0 before a ReLU, and a readout into one number."""
+    n, c, k = dims(rng, 3, 5, 2)
+    x, w, v = normal(rng, dtype, n, c), np.zeros((c, k), dtype), normal(rng, dtype, k)
+
+    def vjp(d, x, w, v):
+        z = x @ w
+        dz = d * (z > 0) * v
+        return dz @ w.T, x.T @ dz, d * np.maximum(z, 0).sum(0)
+
+    return of(lambda x, w, v: (np.maximum(x @ w, 0) @ v).sum(), vjp, x, w, v)

@@ -78,7 +78,7 @@ def rows(rng, dtype):
 @right
 def nest(rng, dtype):
     """Parameters of one net, each of another magnitude."""
-    n, c = dims(rng, 2)
+    n, c = dims(rng, 2, least=2)
     params = {name: normal(rng, dtype, c, scale=magnitude(rng)) for name in "abcd"}
     scales = {name: float(np.abs(value).max()) for name, value in params.items()}
     x = normal(rng, dtype, n, c)
