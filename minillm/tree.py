@@ -33,9 +33,11 @@ def map_leaves(function, tree, *others):
     if isinstance(tree, dict):
         return {k: map_leaves(function, v, *(o[k] for o in others)) for k, v in tree.items()}
     if isinstance(tree, list | tuple):
-        return type(tree)(
+        children = [
             map_leaves(function, child, *(o[i] for o in others)) for i, child in enumerate(tree)
-        )
+        ]
+        named = hasattr(tree, "_fields")  # a namedtuple takes its fields one by one
+        return type(tree)(*children) if named else type(tree)(children)
     return function(tree, *others)
 
 

@@ -114,7 +114,7 @@ def _backward_twice(problem, contract):
         raw = problem.backward_of(problem.cotangent(contract.cotangents[0]))
         second = gradients_of(problem, Contract(), raw)
         for leaf, a, b in zip(problem.leaves, first, second, strict=True):
-            if spent is None and a is not None and (b is None or not _near(a, b, leaf)):
+            if spent is None and a is not None and (b is None or not _near(a, b, _eps(problem))):
                 spent = (
                     f"a second backward from the same cache gives another gradient of {leaf.name}"
                 )
@@ -142,11 +142,12 @@ def _linearity(problem, contract):
         off = length(both - (a * first + b * second))
         scale = max(length(both), abs(a) * length(first), abs(b) * length(second))
         # a gradient that cancels to nothing leaves rounding, which is not linear in anything
-        rounding = 1e3 * leaf.eps * length(problem.flat * mixed) / scale_of(leaf.value)
-        if off > max(NOT_LINEAR[leaf.dtype] * scale, rounding) and np.isfinite(off):
+        dtype = problem.precision(i)
+        rounding = 1e3 * np.finfo(dtype).eps * length(problem.flat * mixed) / scale_of(leaf.value)
+        if off > max(NOT_LINEAR[dtype] * scale, rounding) and np.isfinite(off):
             if not spent and only_rounding(problem, i, contract.cotangents[:2], [first, second]):
                 continue  # an output that cancels to nothing does not tell how much was lost
-            same = length(first - second) <= default_rtol(leaf.dtype) * scale
+            same = length(first - second) <= default_rtol(dtype) * scale
             why = "it is the same whatever comes in" if same else f"it is off by {off / scale:.2g}"
             contract.add(
                 "not linear",
@@ -267,11 +268,11 @@ def _looks(value):
 
 
 def _eps(problem):
-    return max(leaf.eps for leaf in problem.leaves)
+    return max(float(np.finfo(problem.precision(i)).eps) for i in range(len(problem.leaves)))
 
 
-def _near(a, b, leaf):
-    return length(a - b) <= 1e3 * leaf.eps * length(a)
+def _near(a, b, eps):
+    return length(a - b) <= 1e3 * eps * length(a)
 
 
 def _snapshot(nest):

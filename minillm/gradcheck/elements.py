@@ -17,25 +17,24 @@ def judge_each(problem, index, contract, judgement, rtol=None):
     An element that does not agree at the leaf's own step gets the same closer look as a leaf.
     """
     leaf = problem.leaves[index]
-    rtol = default_rtol(leaf.dtype) if rtol is None else rtol
+    rtol = default_rtol(problem.precision(index)) if rtol is None else rtol
     gradients = [found[index] for found in contract.gradients]
     line = judgement.line
-    noise = [SAFETY * line.noise(cotangent, judgement.h) for cotangent in contract.cotangents]
-    worst = judgement
     for element in range(leaf.value.size):
         column = numeric_column(problem, index, element, judgement.h)
         for k, cotangent in enumerate(contract.cotangents):
             numeric, analytic = float(cotangent @ column), float(gradients[k].flat[element])
-            allowed = rtol * abs(numeric) + noise[k]
+            reached = np.where(column != 0, cotangent, 0.0)  # the others round, but cancel
+            allowed = rtol * abs(numeric) + SAFETY * line.noise(reached, judgement.h)
             if abs(numeric - analytic) > allowed or not np.isfinite(numeric):
                 found = _closer(problem, index, element, contract, gradients, rtol)
                 if found is not None:
                     k, view = found
                     return replace(
-                        worst, state=DIFFERS, view=view, cotangent=k, h=view.h, reason=None
+                        judgement, state=DIFFERS, view=view, cotangent=k, h=view.h, reason=None
                     )
                 break
-    return worst
+    return judgement
 
 
 def _closer(problem, index, element, contract, gradients, rtol):

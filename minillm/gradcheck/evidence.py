@@ -33,7 +33,9 @@ class Evidence:
         self.args, self.kwargs = problem.args, problem.kwargs
         self.out_size = problem.flat.size
         self.cotangents = [rng.standard_normal(self.out_size) for _ in range(3)]
-        self.precision = max(leaf.eps for leaf in problem.leaves) ** 0.5
+        self.precision = (
+            max(np.finfo(problem.precision(i)).eps for i in range(len(problem.leaves))) ** 0.5
+        )
         self._columns, self._analytic, self._rows = {}, {}, {}
 
     def known(self, index):

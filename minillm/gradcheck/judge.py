@@ -57,7 +57,7 @@ class Judgement:
 def judge(problem, index, cotangents, gradients, rng, rtol=None, n_lines=2):
     """Compare one leaf's gradients, one for each cotangent, along random directions."""
     leaf = problem.leaves[index]
-    rtol = default_rtol(leaf.dtype) if rtol is None else rtol
+    rtol = default_rtol(problem.precision(index)) if rtol is None else rtol
     h = None
     judgements: list[Judgement] = []
     for _ in range(n_lines):
@@ -184,6 +184,8 @@ def _around_kinks(line, cotangents, gradients, rtol, h):
     lasting = bent & (fine.bends() > 0.5 * pair.bends())
     if not bent.any() or lasting.mean() > LASTING or bent.mean() > LEFT_OUT:
         return None
+    if length(pair.slope * bent) > length(pair.slope) / 2:
+        return None  # these outputs are what the line is about
     kept = [np.where(bent, 0.0, cotangent) for cotangent in cotangents]
     asked = [
         gradients_of(line.problem, Contract(), line.problem.vjp(cotangent))[line.index]
@@ -191,7 +193,8 @@ def _around_kinks(line, cotangents, gradients, rtol, h):
     ]
     if any(gradient is None for gradient in asked):
         return None
-    return _quick(line, kept, asked, rtol, h)
+    own = [np.where(line.direction != 0, gradient, 0.0) for gradient in asked]
+    return _quick(line, kept, own, rtol, h)
 
 
 def _climb(line, cotangents, gradients, h):
@@ -271,7 +274,7 @@ def _weigh_all(line, cotangents, gradients, rtol):
 def _weigh(line, cotangent, gradient, rtol):
     """The view at the best step of the ladder."""
     h, residual, scale, error = _best(line, cotangent, gradient)
-    power = POWER[line.problem.leaves[line.index].dtype]
+    power = POWER[line.problem.precision(line.index)]
     if not np.isfinite(residual):
         return View(UNSURE, np.inf, scale, np.inf, h)
     doubt = SAFETY * error

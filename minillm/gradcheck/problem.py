@@ -60,6 +60,7 @@ class Problem:
             )
         self.out: Any = None
         self.cache: Any = None
+        self.coarse = False  # whether forward works in float32, whatever the leaves are
         self.flat = np.empty(0)  # the outputs at the point, flattened to float64
         self.outputs: list[tuple[str, np.ndarray]] = []
 
@@ -87,6 +88,36 @@ class Problem:
             came = ", ".join(_looks(leaf) for _, leaf in leaves(self.out)) or "nothing"
             raise ValueError(f"forward must return float32 or float64 arrays, got {came}")
         self.flat = self._flatten(self.out)
+        self.coarse = (
+            any(
+                arrays.is_array(leaf) and arrays.dtype_name(leaf) == "float32"
+                for _, leaf in leaves(self.out)
+            )
+            or self._rounds_to_single()
+        )
+
+    def _rounds_to_single(self):
+        """Whether float64 outputs hold float32 numbers alone, here and at a point near by."""
+
+        def single(flat):
+            with np.errstate(over="ignore"):
+                return np.array_equal(flat.astype(np.float32), flat)
+
+        if not (self.flat.size and single(self.flat)):
+            return False
+        rng = np.random.default_rng(0)
+        near = {
+            i: self.rounded(
+                i, leaf.value + 1e-3 * scale_of(leaf.value) * rng.standard_normal(leaf.value.shape)
+            )
+            for i, leaf in enumerate(self.leaves)
+        }
+        flat = self.evaluate(near)
+        return single(flat) and not np.array_equal(flat, self.flat)
+
+    def precision(self, index):
+        """The dtype to judge a leaf by: its own, or float32 where the outputs hold no more."""
+        return "float32" if self.coarse else self.leaves[index].dtype
 
     def call(self, args, kwargs=None):
         """(out, cache) of one forward."""

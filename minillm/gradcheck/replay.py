@@ -40,7 +40,7 @@ def _written(args):
     numbers = sum(arrays.host(leaf).size for _, leaf in leaves(list(args)) if arrays.is_array(leaf))
     if numbers > WRITTEN_OUT:
         return None
-    return f"({', '.join(_value(arg) for arg in args)},)"
+    return _value(tuple(args))
 
 
 def _value(value):

@@ -156,7 +156,7 @@ def _explain(problem, failed, contract, judgements, setting, rng, report):
         cotangent = contract.cotangents[judgement.cotangent]
         gradient = contract.gradients[judgement.cotangent][index]
         numeric = evidence.numeric(index, cotangent)
-        tolerance = 20 * default_rtol(problem.leaves[index].dtype)
+        tolerance = 20 * default_rtol(problem.precision(index))
         result.n_wrong, result.worst = locate.worst_of(gradient, numeric, tolerance)
         if len(subsets[index]) < gradient.size:
             result.worst = locate.worst_by_bisection(

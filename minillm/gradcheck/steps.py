@@ -60,12 +60,13 @@ class Line:
         self.problem, self.index, self.direction = problem, index, direction
         leaf = problem.leaves[index]
         values = leaf.value if band is None else leaf.value[band]
-        self.eps = leaf.eps
+        precision = problem.precision(index)
+        self.eps = float(np.finfo(precision).eps)
         self.scale = _scale(problem, index) if band is None else scale_of(values)
         typical = length(values) / np.sqrt(max(values.size, 1))
         # a step far below the values' own rounding would not be taken at all
         self.first = max(self.scale * self.eps ** (1 / 3), 64 * self.eps * typical)
-        self.ratio = 32.0 if leaf.dtype == "float64" else 4.0  # between two steps of the ladder
+        self.ratio = 32.0 if precision == "float64" else 4.0  # between two steps of the ladder
         self.pairs = {}
 
     @classmethod
@@ -82,7 +83,9 @@ class Line:
         if h not in self.pairs:
             x = self.problem.leaves[self.index].value
             step = h * self.direction
-            least = 4 * self.eps * np.abs(x)  # an element far larger than the rest moves, too
+            least = (
+                4 * self.problem.leaves[self.index].eps * np.abs(x)
+            )  # an element far larger than the rest moves, too
             step = np.where(np.abs(step) < least, np.sign(self.direction) * least, step)
             ends = [self.problem.rounded(self.index, x + side * step) for side in (1, -1)]
             plus, minus = (self.problem.evaluate({self.index: end}) for end in ends)

@@ -1,6 +1,7 @@
 """The checks as a person calls them: options, names, replay, scopes, errors."""
 
 import json
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -343,3 +344,61 @@ def test_drawn_inputs_are_those_of_the_seed():
     again = draw((2, 3), {"w": 4, "inner": [(), (1, 2)]}, None, seed=3, dtype="float32")
     assert np.array_equal(a, again[0])
     assert not np.array_equal(a, draw((2, 3), seed=4, dtype="float32")[0])
+
+
+def test_the_full_scope_in_float32():
+    """Only the outputs that an element reaches have a say in how far it may be off."""
+    x = draw((16, 32), dtype="float32")
+
+    def backward(dy, x):
+        dx = 3 * x**2 * dy
+        dx[3, 4] *= np.float32(1.1)
+        return dx
+
+    def forward(x):
+        return x**3, x
+
+    report = check_vjp(forward, backward, x, scope="full")
+    assert report.verdict == "fail"
+    assert report.leaves[0].worst[0][0] == (3, 4)
+    right = check_vjp(forward, lambda dy, x: 3 * x**2 * dy, x, scope="full")
+    assert right.verdict == "pass"
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda x: ((x**3).sum().astype(np.float32), x),
+        lambda x: ((x.astype(np.float32) ** 3).sum().astype(np.float64), x),
+        lambda x: (x.astype(np.float32) ** 3 * np.float32(1), x),
+    ],
+)
+def test_a_forward_in_float32_is_judged_so_whatever_its_arguments_are(forward):
+    def backward(dy, x):
+        return 3 * x**2 * dy.astype(float)
+
+    args = draw((4, 6))
+    assert check_vjp(forward, backward, args).verdict == "pass"
+    wrong = check_vjp(forward, lambda dy, x: 1.1 * backward(dy, x), args)
+    assert wrong.verdict == "fail"
+
+
+def test_a_forward_of_whole_numbers_is_no_float32():
+    report = check_vjp(lambda x: (2 * x, x), lambda dy, x: 2 * dy, [np.ones((3, 4))])
+    assert report.leaves[0].tolerance < 1e-6
+
+
+def test_named_tuples():
+    class Pair(NamedTuple):
+        a: np.ndarray
+        b: np.ndarray
+
+    def forward(p):
+        return Pair(p.a * p.b, p.a), p
+
+    def backward(dout, p):
+        return Pair(dout.a * p.b + dout.b, dout.a * p.a)
+
+    report = check_vjp(forward, backward, [Pair(*draw(3, 3))])
+    assert report.verdict == "pass"
+    assert [leaf.shape for leaf in report.leaves] == [(3,), (3,)]
