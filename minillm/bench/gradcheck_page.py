@@ -14,8 +14,8 @@ random points by each tool below, and the right backwards at the same points. Th
 (most have fewer than 100 numbers, float64), so that the slow modes are affordable and every tool
 has an easy time; what larger arrays change is shown [further down](#larger-arrays). Left out for
 all tools alike are draws at which a wrong backward happens to be right, as its whole Jacobian
-shows: {left_out} of {draws}. A tool *catches* a wrong backward where it fails or raises an error; it
-*refuses* a right one where it does the same.
+shows: {left_out} of {draws}. A tool *catches* a wrong backward where it fails or raises an error;
+it *refuses* a right one where it does the same.
 
 ## In all
 
