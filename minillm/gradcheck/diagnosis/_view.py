@@ -1,8 +1,9 @@
 """Both Jacobians of one leaf side by side, and the words in which a rule speaks of them.
 
 Rows are output elements, columns the leaf's elements: row i of the analytic Jacobian is what the
-backward returns for a cotangent that is one at output element i and zero elsewhere. Where the
-outputs are too many for that, a row is the gradient for a random cotangent instead; `whole` tells.
+backward returns for a cotangent that is one at output element i and zero elsewhere. Of many outputs
+a box is taken, the first and last few along each axis. Where that shows nothing wrong, or the leaf is too
+large, a row is the gradient for a random cotangent instead; `whole` tells.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ import numpy as np
 
 __all__ = ["Block", "Guess", "View", "axis_words", "indices_words"]
 
-LARGEST = 1_000_000  # numbers in a Jacobian that is looked at whole
+LARGEST = 1_000_000  # numbers in a Jacobian that is looked at row by row
+ROWS = 512  # and rows
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,14 @@ class Block:
     name: str
     rows: slice
     shape: tuple[int, ...]
+    places: tuple[np.ndarray, ...] = ()  # along each axis, where only some indices are looked at
+    full: tuple[int, ...] = ()
+
+    def words(self, indices, axis):
+        """Indices along an axis in words, as they count in the whole output."""
+        if not self.places:
+            return indices_words(indices, self.shape[axis])
+        return indices_words(self.places[axis][indices], self.full[axis])
 
 
 class View:
@@ -49,29 +59,47 @@ class View:
         self.name, self.value = leaf.name, np.asarray(leaf.value)
         self.shape, self.size = self.value.shape, self.value.size
         self.known = np.asarray(evidence.known(index))
-        small = evidence.out_size * self.size <= LARGEST
-        analytic = evidence.rows(index) if small else None
-        self.whole = analytic is not None
+        rows, self.blocks = _box(evidence.outputs, LARGEST // max(self.size, 1))
+        self.whole = rows.size > 0
         if self.whole:
-            self.a = np.asarray(analytic, dtype=float)
-            self.n = np.full_like(self.a, np.nan)
-            columns = np.asarray(evidence.columns(index), dtype=float)
-            finite = np.isfinite(columns).all(0)
-            self.known = self.known[finite]
-            self.n[:, self.known] = columns[:, finite]
-            self.blocks = list(_blocks(evidence.outputs))
+            self._by_output(rows)
+        if not self.whole or (rows.size < evidence.out_size and not self.wrong.any()):
+            self._by_cotangent()
+
+    def _by_output(self, rows):
+        """The Jacobians of the outputs `rows`: all, or a box of them."""
+        evidence, self.rows = self.evidence, rows
+        analytic = evidence.rows(self.index)
+        if analytic is None:
+            unit = np.zeros(evidence.out_size)
+            analytic = np.empty((rows.size, self.size))
+            for place, row in enumerate(rows):
+                unit[row] = 1
+                analytic[place] = np.ravel(evidence.analytic(self.index, unit))
+                unit[row] = 0
         else:
-            pairs = [
-                (np.ravel(evidence.analytic(index, c)), np.ravel(evidence.numeric(index, c)))
-                for c in evidence.cotangents
-            ]
-            self.a, self.n = (np.array(side, dtype=float) for side in zip(*pairs, strict=True))
-            self.blocks = []
+            analytic = np.asarray(analytic, dtype=float)[rows]
+        self.a, self.n = analytic, np.full_like(analytic, np.nan)
+        columns = np.asarray(evidence.columns(self.index), dtype=float)[rows]
+        finite = np.isfinite(columns).all(0)
+        self.known = self.known[finite]
+        self.n[:, self.known] = columns[:, finite]
+        self._measure()
+
+    def _by_cotangent(self):
+        """The gradients for random cotangents in place of rows."""
+        evidence, self.blocks, self.whole = self.evidence, [], False
+        self.rows = np.arange(0)
+        pairs = [
+            (np.ravel(evidence.analytic(self.index, c)), np.ravel(evidence.numeric(self.index, c)))
+            for c in evidence.cotangents
+        ]
+        self.a, self.n = (np.array(side, dtype=float) for side in zip(*pairs, strict=True))
         self._measure()
 
     def reaches(self, index):
         """(rows, leaf size) whether an output depends on an element of another leaf, or None."""
-        true = self.evidence.columns(index)
+        true = self.evidence.columns(index)[self.rows]
         if true.shape[1] < np.size(self.evidence.leaves[index].value):
             return None
         return np.abs(true) > 1e-9 * np.abs(true).max(initial=0.0)
@@ -83,7 +111,7 @@ class View:
         view.evidence, view.index, view.name = parent.evidence, parent.index, name
         view.value, view.shape, view.size = value, value.shape, value.size
         view.whole, view.blocks = parent.whole, parent.blocks if blocks is None else blocks
-        view.reaches = parent.reaches
+        view.reaches, view.rows = parent.reaches, parent.rows
         view.a, view.n = a, n
         view.known = np.flatnonzero(np.isfinite(n).all(0))
         view._measure()
@@ -133,12 +161,32 @@ def _finite(matrix):
     return np.where(np.isfinite(matrix), matrix, 0.0)
 
 
-def _blocks(outputs):
-    start = 0
-    for name, value in outputs:
-        value = np.asarray(value)
-        yield Block(name, slice(start, start + value.size), value.shape)
-        start += value.size
+def _box(outputs, room):
+    """(rows, blocks) of the outputs to be looked at one by one: all, or the first and last few of each axis.
+
+    The longest axis is cut first, to no fewer than three.
+    """
+    shapes = [list(np.shape(value)) for _, value in outputs]
+    most = min(ROWS, room)
+    while sum(int(np.prod(shape)) for shape in shapes) > most:
+        places = [(n, s, axis) for s, shape in enumerate(shapes) for axis, n in enumerate(shape)]
+        longest = max((place for place in places if place[0] > 3), default=None)
+        if longest is None:
+            return np.arange(0), []
+        shapes[longest[1]][longest[2]] -= 1
+    rows, blocks, start, done = [], [], 0, 0
+    for (name, value), shape in zip(outputs, shapes, strict=True):
+        places = tuple(
+            np.r_[: (n + 1) // 2, m - n // 2 : m]
+            for n, m in zip(shape, np.shape(value), strict=True)
+        )
+        inside = np.arange(np.size(value)).reshape(np.shape(value))
+        inside = inside[np.ix_(*places)].ravel() + start
+        rows_here = slice(done, done + inside.size)
+        blocks.append(Block(name, rows_here, tuple(shape), places, np.shape(value)))
+        rows.append(inside)
+        start, done = start + np.size(value), done + inside.size
+    return np.concatenate(rows), blocks
 
 
 def axis_words(axis, of):

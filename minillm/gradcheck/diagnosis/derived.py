@@ -182,7 +182,10 @@ def _coefficients(basis, target, relative):
     if scale == 0 or (sizes == 0).any():
         return None
     found, _, rank, _ = np.linalg.lstsq(basis / sizes, target, rcond=1e-9)
-    if rank < basis.shape[1] or np.abs(basis / sizes @ found - target).max() > 30 * relative * scale:
+    if (
+        rank < basis.shape[1]
+        or np.abs(basis / sizes @ found - target).max() > 30 * relative * scale
+    ):
         return None
     return found / sizes
 

@@ -34,8 +34,8 @@ def elementwise(view):
         found.append(field)
     axes, ratios, sure = max(found, key=lambda field: (field[2], field[1].size))
     low, high = float(np.nanmin(ratios)), float(np.nanmax(ratios))
-    if high - low <= view.relative * max(abs(low), abs(high)):
-        return  # the same factor in a part of the gradient
+    if high - low <= view.relative * max(abs(low), abs(high), 1.0):
+        return  # the same factor, or nothing, in a part of the gradient
     spread = f"(ratios from {low:.3g} to {high:.3g})"
     source = _source(view, ratios)
     if source is not None and source[0]:

@@ -52,7 +52,11 @@ def target_term(view):
                 continue
             says = (
                 f"differs from the true gradient by {found[0]:+.4g} times the one-hot rows of {name}"
-                + (" (and a constant)" if abs(found[1]) > 10 * view.relative * abs(found[0]) else "")
+                + (
+                    " (and a constant)"
+                    if abs(found[1]) > 10 * view.relative * abs(found[0])
+                    else ""
+                )
                 + ": the target's term is missing or has another weight."
             )
             yield Guess("missing_term", 0.92, says)
@@ -112,7 +116,11 @@ def _targets(evidence):
     named = list(evidence.kwargs.items())
     named += [(f"argument {i}", value) for i, value in enumerate(evidence.args)]
     for name, value in named:
-        if getattr(value, "dtype", None) is not None and value.dtype.kind in "iu" and value.size > 1:
+        if (
+            getattr(value, "dtype", None) is not None
+            and value.dtype.kind in "iu"
+            and value.size > 1
+        ):
             yield name, np.asarray(value).ravel()
 
 

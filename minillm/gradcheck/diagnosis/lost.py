@@ -10,7 +10,15 @@ import numpy as np
 
 from minillm.gradcheck.diagnosis._view import Guess, axis_words, indices_words
 
-__all__ = ["broadcast_back", "direct_path", "lost", "one_step_right", "reused", "straight_alone", "through_time"]
+__all__ = [
+    "broadcast_back",
+    "direct_path",
+    "lost",
+    "one_step_right",
+    "reused",
+    "straight_alone",
+    "through_time",
+]
 
 
 def lost(view):
@@ -53,7 +61,8 @@ def through_time(view):
                 f"is right for each step's own output along {axis_words(two, view.name)} and wrong "
                 "between steps: what flows back through time is lost (+= needed)."
             )
-        yield Guess("overwritten", 0.92 if gone else 0.9, says)
+        # The first axis may as well be the batch's or the layers'.
+        yield Guess("overwritten", 0.92 if gone else 0.9 if two else 0.8, says)
         return
 
 
@@ -112,6 +121,7 @@ def reused(view):
     """Wrong exactly where whole numbers among the arguments repeat: `=` for `+=`."""
     wrong = view.full(view.wrong).any(0).reshape(view.shape)
     live = view.full(~view.n_zero).any(0).reshape(view.shape)
+    some = view.full(~view.a_zero).any(0).reshape(view.shape)
     if not wrong.any():
         return
     for name, ids in _ids(view.evidence):
@@ -122,8 +132,11 @@ def reused(view):
                 continue
             where = f"{axis_words(axis, view.name)} ({indices_words(off, n)})"
             again = set(values[counts > 1].tolist())
-            if off <= again and (len(off) < n or len(values) == n or not view.whole):
+            arrives = set(_along(some, axis).tolist())
+            if off <= again & arrives and not _is_target(view.evidence, name):
                 gone = view.whole and not (view.wrong & ~view.a_zero).any()
+                if len(off) == n and not gone:
+                    continue
                 says = f"is wrong only where {name} repeats, along {where}: = where += is needed."
                 yield Guess("overwritten", 0.95 if gone or not view.whole else 0.86, says)
                 return
@@ -228,8 +241,7 @@ def _positions(view, gone, kept):
             continue
         block, box, shared = shown[0]
         words = " and ".join(
-            f"{indices_words(i, block.shape[axis])} of axis {axis}"
-            for axis, i in zip(used, box, strict=True)
+            f"{block.words(i, axis)} of axis {axis}" for axis, i in zip(used, box, strict=True)
         )
         if shared:
             says = (

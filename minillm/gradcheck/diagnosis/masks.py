@@ -26,7 +26,7 @@ def mask(view):
                 f"is not zero in {int(gained.sum())} places where a mask makes the true gradient "
                 "zero: backward's weights are probably made without the mask."
             )
-            yield Guess("mask_forgotten", 0.86, says)
+            yield Guess("mask_forgotten", 0.845, says)
         return
     rows, columns = view.n_zero.all(1), view.n_zero.all(0)
     whole = bool((gained <= (rows[:, None] | columns[None, :])).all())

@@ -33,12 +33,14 @@ def part(view):
         best = _narrowest(here, live)
         if best is not None:
             axis, indices, n = best
-            where = f"{indices_words(indices, n)} of axis {axis} of {block.name}"
+            where = f"{block.words(indices, axis)} of axis {axis} of {block.name}"
             says = f"is wrong for what comes from {where} and right for the rest."
             yield Guess("part_wrong", 0.62, says)
         elif len(view.blocks) > 1 and (ratio := _ratio(view, block)) is not None:
             times = name_of_ratio(ratio)
-            says = f"takes {times} times what comes from the output {block.name}, the rest is right."
+            says = (
+                f"takes {times} times what comes from the output {block.name}, the rest is right."
+            )
             sign = abs(ratio + 1) <= 10 * view.relative
             yield Guess("sign" if sign else "factor", 0.85, says, ratio)
         elif len(view.blocks) > 1 and block.shape != ():
@@ -65,7 +67,9 @@ def _in_part(view, inside, where):
         says = f"has its sign turned {where} (ratio -1.000); the rest is right."
     else:
         source = f": {named[0]}" if named else ""
-        says = f"is {name_of_ratio(ratio)} times the true gradient {where}{source}; the rest is right."
+        says = (
+            f"is {name_of_ratio(ratio)} times the true gradient {where}{source}; the rest is right."
+        )
     yield Guess("part_wrong", 0.86, says, ratio)
     if named is not None and (~view.n_zero[:, inside]).sum() > 2:
         # Half of an array and more is not one gate: a scale that several parts share.

@@ -35,7 +35,7 @@ def low_rank(view):
         return
     rank, broken, where = min(found, key=lambda f: (f[1] is None, f[0]))
     terms = "one sum" if rank == 1 else "two sums"
-    likelihood = (0.6 if rank == 1 else 0.4) + (0.28 if broken else 0)
+    likelihood = (0.6 if rank == 1 else 0.4) + (0.3 if broken else 0)
     also = f", and {broken}" if broken else ""
     says = (
         f"differs from the true gradient by {terms} over {where}{also}: "

@@ -179,8 +179,6 @@ def linear_loss_back(d, cache, wrong=None):
     dz = d * (p - goal) / (1 if wrong == "no mean" else n)
     if wrong == "turned":
         dz = -dz
-    if wrong == "one shifted":
-        dz = d * (p - np.roll(goal, 1, 0)) / n
     dx = dz @ weight
     return (
         dx,
