@@ -13,7 +13,9 @@ from minillm.gradcheck.diagnosis import (
     losses,
     lost,
     masks,
+    matrices,
     parts,
+    repeats,
     terms,
     whole,
 )
@@ -32,12 +34,12 @@ RULES = (
     whole.exchanged,
     arranged.transposed,
     arranged.reordered,
-    arranged.product,
-    arranged.turned_weight,
+    matrices.product,
+    matrices.turned_weight,
     arranged.rolled,
     arranged.slices,
     arranged.same_numbers,
-    lost.reused,
+    repeats.reused,
     lost.through_time,
     lost.lost,
     lost.direct_path,
@@ -60,8 +62,8 @@ RULES = (
 INSIDE = (
     arranged.transposed,
     arranged.reordered,
-    arranged.product,
-    arranged.turned_weight,
+    matrices.product,
+    matrices.turned_weight,
     masks.mask,
     terms.low_rank,
     terms.coupling,
@@ -88,7 +90,7 @@ def diagnose(evidence):
     -------
     list of Diagnosis, empty where no rule fits
     """
-    guesses = {}
+    guesses: dict = {}
     for index in evidence.failed:
         for guess in _guesses(evidence, index):
             guesses.setdefault(guess.cause, []).append((index, guess))
@@ -107,7 +109,7 @@ def _guesses(evidence, index):
         return []
     if not view.usable:
         return []
-    best = {}
+    best: dict[str, Guess] = {}
     _ask(RULES, view, best)
     unsure = max((guess.likelihood for guess in best.values()), default=0.0) < SURE
     if unsure and view.a.size <= SMALL:
@@ -161,7 +163,7 @@ def _agree(evidence, group, explained):
     """The diagnoses of one cause: leaves that show it in the same way are named together."""
     top = max((guess for _, guess in group), key=lambda guess: guess.likelihood)
     judged = _together([guess.likelihood for _, guess in group], explained)
-    alike = {}
+    alike: dict = {}
     for index, guess in group:
         same = guess.says if guess.ratio is None else round(guess.ratio, 5)
         alike.setdefault(same, []).append((index, guess))

@@ -62,7 +62,7 @@ def _candidates(view):
 
 def _lengths(view):
     """Every length above one in the problem, with the first place where it occurs."""
-    seen = {}
+    seen: dict[int, str] = {}
     arrays = [(view.name, view.value.shape)]
     arrays += [(name, np.shape(value)) for name, value in view.evidence.outputs]
     arrays += [(leaf.name, np.shape(leaf.value)) for leaf in view.evidence.leaves]
@@ -77,7 +77,7 @@ def _lengths(view):
             for n, what in _counts(value):
                 seen.setdefault(n, f"{what} {name}")
     for name, value in _walk(view.evidence.kwargs):
-        if isinstance(value, numbers.Integral) and not isinstance(value, bool) and value > 0:
+        if isinstance(value, int | np.integer) and not isinstance(value, bool) and value > 0:
             seen.setdefault(int(value), name)
             for n, where in list(seen.items()):
                 if value > 1 and n % value == 0 and where.startswith("the length"):

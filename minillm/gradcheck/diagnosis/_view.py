@@ -2,10 +2,11 @@
 
 Rows are output elements, columns the leaf's elements: row i of the analytic Jacobian is what the
 backward returns for a cotangent that is one at output element i and zero elsewhere. Of many outputs
-a box is taken, the first and last few along each axis. Where that shows nothing wrong, or the leaf is too
-large, a row is the gradient for a random cotangent instead; `whole` tells.
+a box is taken, the first and last few along each axis. Where that shows nothing wrong, or the leaf
+is too large, a row is the gradient for a random cotangent instead; `whole` tells.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,8 @@ class View:
     tol is the absolute disagreement that the numeric values' precision explains, per column.
     """
 
+    _reaches: Callable | None = None  # how a view that is no leaf's answers `reaches`
+
     def __init__(self, evidence, index):
         leaf = evidence.leaves[index]
         self.evidence, self.index = evidence, index
@@ -99,6 +102,8 @@ class View:
 
     def reaches(self, index):
         """(rows, leaf size) whether an output depends on an element of another leaf, or None."""
+        if self._reaches is not None:
+            return self._reaches(index)
         true = self.evidence.columns(index)[self.rows]
         if true.shape[1] < np.size(self.evidence.leaves[index].value):
             return None
@@ -111,7 +116,7 @@ class View:
         view.evidence, view.index, view.name = parent.evidence, parent.index, name
         view.value, view.shape, view.size = value, value.shape, value.size
         view.whole, view.blocks = parent.whole, parent.blocks if blocks is None else blocks
-        view.reaches, view.rows = parent.reaches, parent.rows
+        view._reaches, view.rows = parent.reaches, parent.rows
         view.a, view.n = a, n
         view.known = np.flatnonzero(np.isfinite(n).all(0))
         view._measure()
@@ -162,15 +167,16 @@ def _finite(matrix):
 
 
 def _box(outputs, room):
-    """(rows, blocks) of the outputs to be looked at one by one: all, or the first and last few of each axis.
+    """(rows, blocks) of the outputs to be looked at one by one: all, or a box of them.
 
-    The longest axis is cut first, to no fewer than three.
+    It holds the first and the last few along each axis; the longest axis is cut first, to no fewer
+    than three.
     """
     shapes = [list(np.shape(value)) for _, value in outputs]
     most = min(ROWS, room)
     while sum(int(np.prod(shape)) for shape in shapes) > most:
-        places = [(n, s, axis) for s, shape in enumerate(shapes) for axis, n in enumerate(shape)]
-        longest = max((place for place in places if place[0] > 3), default=None)
+        long = [(n, s, axis) for s, shape in enumerate(shapes) for axis, n in enumerate(shape)]
+        longest = max((place for place in long if place[0] > 3), default=None)
         if longest is None:
             return np.arange(0), []
         shapes[longest[1]][longest[2]] -= 1

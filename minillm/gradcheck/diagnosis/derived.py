@@ -54,7 +54,7 @@ def before_output(view):
             shape = (*block.shape[:-1], n)
             inner = Block(f"the input of {leaf.name}", slice(0, len(a)), shape)
             made = View.made(view, view.name, view.value, a, true, [inner])
-            made.reaches = _spread(view.reaches, m, n)
+            made._reaches = _spread(view.reaches, m, n)
             yield made
             break
 
@@ -92,7 +92,7 @@ def first_step(view):
     rows = rows + block.rows.start
     inner = Block(block.name, slice(0, rows.size), (block.shape[0], block.shape[2]))
     made = View.made(view, view.name, view.value, view.a[rows], view.n[rows], [inner])
-    made.reaches = _picked(view.reaches, rows)
+    made._reaches = _picked(view.reaches, rows)
     if made.wrong.any():
         yield made
 
@@ -101,7 +101,8 @@ def paths(view):
     """Of several weights that x goes through, the way back through some is lost, or turned."""
     if not view.whole or len(view.shape) < 2 or view.known.size < view.size:
         return
-    shares, names = [], []
+    shares: list = []
+    names: list[str] = []
     for index, leaf in enumerate(view.evidence.leaves):
         w = np.asarray(leaf.value)
         if index == view.index or w.ndim != 2 or view.shape[-1] not in w.shape:
@@ -125,7 +126,7 @@ def paths(view):
 
 
 def _spread(reaches, m, n):
-    """Whether the inputs of the last weight depend on a leaf: each, where one of its outputs does."""
+    """Whether inputs of the last weight depend on a leaf: each, where one of its outputs does."""
 
     def spread(index):
         true = reaches(index)

@@ -32,7 +32,7 @@ def elementwise(view):
         if field is None:
             return
         found.append(field)
-    axes, ratios, sure = max(found, key=lambda field: (field[2], field[1].size))
+    _, ratios, sure = max(found, key=lambda field: (field[2], field[1].size))
     low, high = float(np.nanmin(ratios)), float(np.nanmax(ratios))
     if high - low <= view.relative * max(abs(low), abs(high), 1.0):
         return  # the same factor, or nothing, in a part of the gradient
@@ -86,7 +86,7 @@ def outer(view):
         if view.shape[axis] < 2:
             continue
         fibres = list(_fibres(view, view.shape[axis]))
-        used = set()
+        used: set = set()
         for i in np.flatnonzero(view.full(view.wrong).any(1))[:200]:
             mine = _factor(view.a[i].reshape(view.shape), axis, view.relative)
             if mine is None:

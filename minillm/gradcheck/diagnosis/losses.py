@@ -51,7 +51,7 @@ def target_term(view):
             if abs(found[0]) * np.abs(basis[:, 0]).max() <= view.tol.max():
                 continue
             says = (
-                f"differs from the true gradient by {found[0]:+.4g} times the one-hot rows of {name}"
+                f"differs from the true gradient by {found[0]:+.4g} times one-hot {name}"
                 + (
                     " (and a constant)"
                     if abs(found[1]) > 10 * view.relative * abs(found[0])

@@ -58,7 +58,7 @@ def mask(view):
 
 
 def _leaks(view, gained, both):
-    """Whether an elementwise function has one slope where it is open, and a smaller one elsewhere."""
+    """Whether an elementwise function has one slope where it is open, another elsewhere."""
     if (~view.a_zero).sum(1).max() > 1 or gained.sum() < 2:
         return False
     shut, opened = view.ka[gained], view.ka[both]

@@ -1,7 +1,5 @@
 """Mistakes in the layers of layers.py, added to MISTAKES."""
 
-import numpy as np
-
 from tests.gradcheck.diagnosis import layers
 from tests.gradcheck.diagnosis.mistakes import MISTAKES, add, sizes, with_
 

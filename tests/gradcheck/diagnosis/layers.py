@@ -216,7 +216,7 @@ def lstm_back(douts, caches, wrong=None):
         total = (
             params
             if total is None or wrong == "assigned"
-            else [a + g for a, g in zip(total, params)]
+            else [a + g for a, g in zip(total, params, strict=True)]
         )
     dx = np.stack(dx if wrong == "order of steps" else dx[::-1], 1)
     return dx, d["h"], d["c"], *total

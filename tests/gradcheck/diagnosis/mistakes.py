@@ -170,7 +170,7 @@ add(
 )
 add(
     "affine: dx rolled",
-    "wrong_step",
+    ("wrong_step", "other_parameter"),
     f.affine,
     wrong_affine(dx=lambda g: np.roll(g, 1, 0)),
     affine_args,
@@ -354,9 +354,9 @@ def grouped_args(rng):
 
 
 def only_first_of_group(dy, cache):
-    dq, dk = f.grouped_back(dy, cache)
+    dq, _ = f.grouped_back(dy, cache)
     q, k, group = cache
-    return dq, (dy.swapaxes(1, 2) @ q)[::group]
+    return dq, (dy.swapaxes(1, 2) @ q)[::group].reshape(k.shape)
 
 
 def values_not_turned(dy, cache):
@@ -369,13 +369,6 @@ def keys_not_turned(dy, cache):
     dp = dy @ v.swapaxes(1, 2)
     ds = p * (dp - (dp * p).sum(-1, keepdims=True)) * scale
     return ds @ k, ds @ q, p.swapaxes(1, 2) @ dy
-
-
-def full_mask_forgotten(dy, cache):
-    dq, dk, dv = f.attention_back(dy, cache)
-    q, k, v, p, scale = cache
-    p = f.softmax(scale * q @ k.swapaxes(1, 2))[0]
-    return dq, dk, p.swapaxes(1, 2) @ dy
 
 
 add(
@@ -634,14 +627,6 @@ add(
     lambda dy, c: rotate(dy, angle=c[0])[0],
     rotate_args,
 )
-add(
-    "rotary: not turned",
-    ("missing_term", "local_derivative"),
-    rotate,
-    lambda dy, c: dy,
-    rotate_args,
-)
-del MISTAKES["rotary: not turned"]  # no rule claims to know it
 
 
 def swapped(x, *, heads):
