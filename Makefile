@@ -39,6 +39,9 @@ pictures: $(VENV)/.core
 bench: $(VENV)/.test
 	$(VENV)/bin/minillm bench cpu $(ARGS)
 
+matrix: $(VENV)/.test
+	$(VENV)/bin/python -m minillm.bench.gradcheck_matrix --out docs/gradcheck-matrix.md $(ARGS)
+
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find minillm tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -27,7 +27,7 @@ from minillm.ops._state import Registry
 
 __all__ = ["Row", "main", "measure", "measure_sizes"]
 
-SEEDS = 5
+SEEDS = 3
 SIZES = ((4, 8), (8, 64), (32, 256))
 TOOLS = {
     "ours": ours("default"),
