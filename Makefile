@@ -3,6 +3,7 @@
 # make lint       style and types
 # make pictures   draw the pictures of docs/ anew
 # make bench      our speed against PyTorch's and transformers'
+# make matrix     docs/gradcheck-matrix.md anew: which checker catches which wrong backward
 # make clean      remove the environment, caches and builds; runs/ stays
 #
 # All of them make the environment .venv first, and again when pyproject.toml or constraints.txt
@@ -17,7 +18,7 @@ ARGS ?=
 PIPFLAGS ?=
 INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check $(PIPFLAGS) -c constraints.txt
 
-.PHONY: help demo test lint pictures bench clean
+.PHONY: help demo test lint pictures bench matrix clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
