@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from minillm.gradcheck.contract import Contract, gradients_of
-from minillm.gradcheck.kinks import bent, has_kink, jumps, stalled, torn
+from minillm.gradcheck.kinks import bent, explained, has_kink, jumps, torn
 from minillm.gradcheck.rounding import only_rounding
 from minillm.gradcheck.steps import Line, bands, compare, default_rtol, length
 
@@ -288,7 +288,7 @@ def _weigh(line, cotangent, gradient, rtol):
         if rounding:
             state = NULL
         else:
-            rounded = stalled(line, cotangent, gradient, residual)
+            rounded = explained(line, h, cotangent, gradient, residual)
             state = UNSURE if abs(residual) <= rounded else DIFFERS
     else:
         state = UNSURE if doubt > power * scale else AGREES

@@ -7,8 +7,9 @@ import numpy as np
 
 from minillm.gradcheck.steps import Line, compare, length
 
-__all__ = ["bent", "has_kink", "jumps", "stalled", "torn"]
+__all__ = ["bent", "explained", "has_kink", "jumps", "torn"]
 
+ROUGH = 0.01  # of the outputs' size: no rounding is that large
 TEARS = 4  # ways to part a direction before a leaf fails
 
 
@@ -33,13 +34,13 @@ def has_kink(line, cotangent, gradient, rtol, power):
     if len(clear) < 2:
         return False
     coarse, fine = (line.pairs[h] for h in clear)
-    residual, scale = compare(fine, cotangent, gradient)
     if fine.kink(cotangent) <= 0.5 * coarse.kink(cotangent):
         return False
     # one far from the point, which a finer step does not reach, does no harm
     finer = [h for h in steps if h < fine.h and fine.kink(cotangent) > 40 * noise / h]
     if fine.h > 4 * line.first or (fine.h > line.first and finer):
         return False
+    residual, scale = compare(fine, cotangent, gradient)
     return abs(residual) > rtol * scale or fine.kink(cotangent) >= power * scale
 
 
@@ -72,15 +73,31 @@ def torn(line, view, cotangent, doubt, rng):
     return False
 
 
-def stalled(line, cotangent, gradient, disagreement):
-    """How much of a disagreement rounding of the inputs explains.
+def explained(line, h, cotangent, gradient, disagreement):
+    """How much of a disagreement seen at step h something else than a mistake explains.
 
-    Forward may round its input away before it uses it, as x + 1e9 does. Then backward agrees far
-    better with a large step, and at a small one some of the outputs stand still.
+    All of it, where what looks like rounding is no rounding but a share of the outputs themselves,
+    as on a staircase; or where the step is larger than the values themselves and the line not
+    plainly straight along it: far out, every bounded function looks flat.
+
+    Forward may also round its input away before it uses it, as x + 1e9 does. Then backward agrees
+    far better with a large step, and at a small one some of the outputs stand still. And a
+    step across a kink is off by half of what the slope changes there.
     """
+    near = [p for p in line.pairs.values() if p.usable and p.h <= line.scale]
+    changes = [pair.h * length(cotangent * pair.slope) for pair in near]
+    size = max([length(cotangent * line.problem.flat), *changes])
+    noise, pair = line.measured_noise(cotangent), line.pairs[h]
+    change = 2 * h * length(cotangent * pair.slope)
+    bend = length(cotangent * pair.second)
+    straight = pair.unchanged or bend + 5 * noise <= 0.1 * change
+    if noise > ROUGH * size or (h > line.scale and not straight):
+        return np.inf
     usable = sorted((p for p in line.pairs.values() if p.usable), key=lambda pair: pair.h)
     still = (usable[0].slope == 0) & (usable[0].second == 0)
-    seen = [0.0]
+    coarser = min((p for p in usable if p.h > h), key=lambda p: p.h, default=pair)
+    smooth = pair.kink(cotangent) <= coarser.kink(cotangent) / np.sqrt(coarser.h / h)
+    seen = [0.0 if smooth or bend <= 5 * noise else 1.1 * bend / (2 * h)]
     for pair in usable[1:]:
         residual, _ = compare(pair, cotangent, gradient)
         if abs(residual) <= 0.1 * abs(disagreement):
