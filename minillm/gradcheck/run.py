@@ -143,10 +143,7 @@ def _set(result, verdict, reason=None):
 
 def _explain(problem, failed, contract, judgements, setting, rng, report):
     """The worst elements of each failing leaf, and the mistakes that would explain them."""
-    steps = {
-        i: judgements[i].h if i in judgements else Line.random(problem, i, rng).first
-        for i in range(len(problem.leaves))
-    }
+    steps = {i: _plain_step(problem, i, judgements.get(i), rng) for i in range(len(problem.leaves))}
     subsets = {i: locate.elements_to_try(problem, i, rng) for i in range(len(problem.leaves))}
     evidence = Evidence(problem, failed, steps, subsets, rng)
     for index in failed:
@@ -160,10 +157,18 @@ def _explain(problem, failed, contract, judgements, setting, rng, report):
         result.n_wrong, result.worst = locate.worst_of(gradient, numeric, tolerance)
         if len(subsets[index]) < gradient.size:
             result.worst = locate.worst_by_bisection(
-                problem, index, cotangent, gradient, judgement.h, rng
+                problem, index, cotangent, gradient, steps[index], rng
             )
     if setting.diagnose:
         found = of_contract(contract.findings, evidence)
         compared = [i for i in failed if i in judgements]
         evidence.failed = compared
         report.diagnoses = found + (find_mistakes(evidence) if compared else [])
+
+
+def _plain_step(problem, index, judgement, rng):
+    """A step for single elements: the one that judged the leaf, where it is no extreme one."""
+    line = Line.random(problem, index, rng)
+    if judgement is None or not 1 / line.ratio <= judgement.h / line.first <= line.ratio:
+        return line.first
+    return judgement.h
