@@ -23,6 +23,7 @@ __all__ = [
     "pick",
     "right",
     "sum_to",
+    "tied",
 ]
 
 
@@ -114,6 +115,11 @@ def between(rng, dtype, low, high, *shape):
 def magnitude(rng, largest=8):
     """A power of ten between 1e-largest and 1e+largest."""
     return 10.0 ** int(rng.integers(-largest, largest + 1))
+
+
+def tied(rng, dtype, *shape, values=4, scale=1.0):
+    """A few whole numbers, so that many are equal."""
+    return (scale * (1 + rng.integers(0, values, shape))).astype(dtype)
 
 
 def pick(rng, *choices):

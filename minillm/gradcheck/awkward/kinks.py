@@ -1,4 +1,4 @@
-"""Functions with kinks and ties, at them and near them; subgradients as everybody chooses them."""
+"""Functions with kinks, at them and near them; subgradients as everybody chooses them."""
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from minillm.gradcheck.awkward._family import (
     of,
     pick,
     right,
+    tied,
 )
 
 
@@ -22,11 +23,6 @@ def _near(rng, x, points, share=0.3):
     chosen = rng.random(x.shape) < share
     place = rng.choice(points, x.shape) + gap * rng.uniform(-1, 1, x.shape)
     return np.where(chosen, place, x).astype(x.dtype)
-
-
-def _tied(rng, dtype, *shape, values=4, scale=1.0):
-    """A few whole numbers, so that many are equal."""
-    return (scale * (1 + rng.integers(0, values, shape))).astype(dtype)
 
 
 @right
@@ -71,7 +67,9 @@ def leaky_relu(rng, dtype):
     """Slopes 0.01 and 1, inputs on and near the corner."""
     x = _near(rng, normal(rng, dtype, *dims(rng, 2), scale=magnitude(rng)), [0.0])
     return elementwise(
-        lambda x: np.where(x > 0, x, 0.01 * x), lambda x: np.where(x > 0, 1, 0.01).astype(x.dtype), x
+        lambda x: np.where(x > 0, x, 0.01 * x),
+        lambda x: np.where(x > 0, 1, 0.01).astype(x.dtype),
+        x,
     )
 
 
@@ -116,22 +114,9 @@ def norm_1(rng, dtype):
 
 
 @right
-def norm_max(rng, dtype):
-    """The largest |x|; where several are, they share."""
-    x = _tied(rng, dtype, *dims(rng, 2), scale=magnitude(rng))
-    x = (x * rng.choice([-1.0, 1.0], x.shape)).astype(dtype)
-
-    def vjp(d, x):
-        top = np.abs(x) == np.abs(x).max()
-        return (d * np.sign(x) * top / top.sum()).astype(x.dtype)
-
-    return of(lambda x: np.abs(x).max(), vjp, x)
-
-
-@right
 def total_variation(rng, dtype):
     """Sums of |x[i + 1] - x[i]| with equal neighbours."""
-    x = _tied(rng, dtype, dims(rng, 1, 12, 4)[0], values=3, scale=magnitude(rng))
+    x = tied(rng, dtype, dims(rng, 1, 12, 4)[0], values=3, scale=magnitude(rng))
 
     def vjp(d, x):
         side = d * np.sign(np.diff(x))
@@ -194,7 +179,10 @@ def hinge(rng, dtype):
 def huber(rng, dtype):
     """Smooth L1: quadratic within 1, linear outside; some residuals exactly 1 or 0."""
     shape = dims(rng, 2)
-    x, target = _near(rng, normal(rng, dtype, *shape, scale=2), [-1.0, 0.0, 1.0]), np.zeros(shape, dtype)
+    x, target = (
+        _near(rng, normal(rng, dtype, *shape, scale=2), [-1.0, 0.0, 1.0]),
+        np.zeros(shape, dtype),
+    )
     x.flat[0] = 0.7
 
     def f(x, target):
@@ -206,105 +194,6 @@ def huber(rng, dtype):
         return g, -g
 
     return of(f, vjp, x, target)
-
-
-@right
-def maximum(rng, dtype):
-    """The larger of two arrays, often equal: the first one takes the gradient."""
-    shape = dims(rng, 2)
-    a, b = _tied(rng, dtype, *shape, values=3), _tied(rng, dtype, *shape, values=3)
-    a.flat[0], b.flat[-1] = 9, 9
-    if a.size == 1:
-        b = a.copy()
-    return of(np.maximum, lambda d, a, b: (d * (a >= b), d * (a < b)), a, b)
-
-
-@right
-def max_over_axis(rng, dtype):
-    """Ties share the gradient evenly, or the first takes all."""
-    x = _tied(rng, dtype, *dims(rng, 2), values=pick(rng, 1, 3, 50), scale=magnitude(rng))
-    first = rng.random() < 0.5
-
-    def vjp(d, x):
-        top = x == x.max(-1, keepdims=True)
-        if first:
-            top = top & (np.cumsum(top, -1) == 1)
-        return (d[..., None] * top / top.sum(-1, keepdims=True)).astype(x.dtype)
-
-    return of(lambda x: x.max(-1), vjp, x)
-
-
-@right
-def min_over_all(rng, dtype):
-    """The least of all, ties or not."""
-    x = _tied(rng, dtype, *dims(rng, 2), values=pick(rng, 2, 50), scale=magnitude(rng))
-
-    def vjp(d, x):
-        low = x == x.min()
-        return (d * low / low.sum()).astype(x.dtype)
-
-    return of(lambda x: x.min(), vjp, x)
-
-
-@right
-def max_pool(rng, dtype):
-    """Windows of two over time; ties inside the windows, the first takes all."""
-    n, t, c = dims(rng, 3)
-    x = _tied(rng, dtype, n, 2 * t, c, values=pick(rng, 2, 4, 50))
-
-    def vjp(d, x):
-        first = (x[:, 0::2] >= x[:, 1::2]).astype(x.dtype)
-        dx = np.empty_like(x)
-        dx[:, 0::2], dx[:, 1::2] = d * first, d * (1 - first)
-        return dx
-
-    return of(lambda x: np.maximum(x[:, 0::2], x[:, 1::2]), vjp, x)
-
-
-@right
-def median(rng, dtype):
-    """The middle of each row, or the mean of the two middle ones, with and without ties."""
-    n, k = dims(rng, 2, 7)
-    ties = rng.random() < 0.5
-    x = _tied(rng, dtype, n, k) if ties else normal(rng, dtype, n, k, scale=magnitude(rng))
-
-    def vjp(d, x):
-        order, k = np.argsort(x, -1, kind="stable"), x.shape[-1]
-        middle = order[:, [(k - 1) // 2, k // 2]]
-        dx = np.zeros_like(x)
-        np.add.at(dx, (np.arange(len(x))[:, None], middle), d[:, None] / 2)
-        return dx
-
-    return of(lambda x: np.median(x, -1).astype(x.dtype), vjp, x)
-
-
-@right
-def sort(rng, dtype):
-    """Sorted rows; the gradient goes back where its value came from."""
-    ties = rng.random() < 0.5
-    shape = dims(rng, 2)
-    x = _tied(rng, dtype, *shape) if ties else normal(rng, dtype, *shape, scale=magnitude(rng))
-
-    def vjp(d, x):
-        dx = np.empty_like(x)
-        np.put_along_axis(dx, np.argsort(x, -1, kind="stable"), d, -1)
-        return dx
-
-    return of(lambda x: np.sort(x, -1), vjp, x)
-
-
-@right
-def largest_two(rng, dtype):
-    """The sum of each row's two largest values."""
-    n, k = dims(rng, 2, 6, 2)
-    x = _tied(rng, dtype, n, k, values=pick(rng, 2, 50))
-
-    def vjp(d, x):
-        dx = np.zeros_like(x)
-        np.put_along_axis(dx, np.argsort(x, -1, kind="stable")[:, -2:], d[:, None], -1)
-        return dx
-
-    return of(lambda x: np.sort(x, -1)[:, -2:].sum(-1), vjp, x)
 
 
 @right

@@ -24,7 +24,13 @@ def _dnormed(d, normed, inverse, axis):
     return inverse * (d - mean - normed * (d * normed).mean(axis, keepdims=True))
 
 
-def _norm_case(x, gain, bias, axis=-1, eps=1e-5, zero=None):
+def _norm_case(rng, x, axis=-1, eps=1e-5, initial=False):
+    """The norm of x along an axis with gain and bias for its last one, drawn or as initialised."""
+    c, dtype = x.shape[-1], x.dtype
+    gain, bias = normal(rng, dtype, c), normal(rng, dtype, c)
+    if initial:
+        gain, bias = np.ones(c, dtype), np.zeros(c, dtype)
+
     def f(x, gain, bias):
         return _normed(x, axis, eps)[0] * gain + bias
 
@@ -34,11 +40,7 @@ def _norm_case(x, gain, bias, axis=-1, eps=1e-5, zero=None):
         dx = _dnormed(d * gain, normed, inverse, axis)
         return dx, (d * normed).sum(rows), d.sum(rows)
 
-    return of(f, vjp, x, gain, bias, zero=zero)
-
-
-def _gain_bias(rng, dtype, c):
-    return normal(rng, dtype, c), normal(rng, dtype, c)
+    return of(f, vjp, x, gain, bias)
 
 
 @right
@@ -46,7 +48,7 @@ def layer_norm(rng, dtype):
     """Inputs from 1e-8 (eps decides) to 1e8 (eps is nothing)."""
     n, t, c = dims(rng, 3, least=2)
     x = normal(rng, dtype, n, t, c + 1, scale=magnitude(rng))
-    return _norm_case(x, *_gain_bias(rng, dtype, c + 1))
+    return _norm_case(rng, x)
 
 
 @right
@@ -54,7 +56,7 @@ def layer_norm_of_nearly_constant_rows(rng, dtype):
     """Rows that differ by 1e-2 to 1e-5 of their mean: most digits cancel."""
     n, c = dims(rng, 2, 5, 3)
     x = normal(rng, dtype, n, c, scale=pick(rng, 1e-2, 1e-3, 1e-4, 1e-5), offset=1.0)
-    return _norm_case(x, *_gain_bias(rng, dtype, c))
+    return _norm_case(rng, x)
 
 
 @right
@@ -63,7 +65,7 @@ def layer_norm_of_constant_rows(rng, dtype):
     n, c = dims(rng, 2, 5, 3)
     x = normal(rng, dtype, n, c)
     x[0] = x[0, 0]
-    return _norm_case(x, *_gain_bias(rng, dtype, c))
+    return _norm_case(rng, x)
 
 
 @right
@@ -71,14 +73,14 @@ def layer_norm_of_two(rng, dtype):
     """Rows of two features: without eps always plus or minus one, with eps hardly less so."""
     n = dims(rng, 1)[0]
     x = normal(rng, dtype, n, 2)
-    return _norm_case(x, *_gain_bias(rng, dtype, 2), eps=pick(rng, 1e-5, 1e-2))
+    return _norm_case(rng, x, eps=pick(rng, 1e-5, 1e-2))
 
 
 @right
 def layer_norm_with_constant_gain(rng, dtype):
-    """Gain of ones and bias of zeros, as initialised: a constant upstream gradient would see nothing."""
+    """Gain of ones and bias of zeros, as initialised: a constant upstream sees nothing there."""
     n, c = dims(rng, 2, 5, 3)
-    return _norm_case(normal(rng, dtype, n, c), np.ones(c, dtype), np.zeros(c, dtype))
+    return _norm_case(rng, normal(rng, dtype, n, c), initial=True)
 
 
 @right
@@ -87,7 +89,7 @@ def batch_norm(rng, dtype):
     n, c = dims(rng, 2, 6, 3)
     sizes = 10.0 ** rng.integers(-2, 3, c)
     x = (normal(rng, dtype, n, c) * sizes + sizes).astype(dtype)
-    return _norm_case(x, *_gain_bias(rng, dtype, c), axis=0)
+    return _norm_case(rng, x, axis=0)
 
 
 @right
@@ -95,7 +97,7 @@ def batch_norm_of_two(rng, dtype):
     """A batch of two: all that passes is which one was larger."""
     c = dims(rng, 1)[0]
     x = normal(rng, dtype, 2, c)
-    return _norm_case(x, *_gain_bias(rng, dtype, c), axis=0, eps=1e-3)
+    return _norm_case(rng, x, axis=0, eps=1e-3)
 
 
 @right

@@ -57,7 +57,9 @@ def sqrt(rng, dtype):
 def power(rng, dtype):
     """x to a constant power, negative and fractional ones too, at any magnitude."""
     p = pick(rng, 2, 3, -1, -2.5, 0.5, 1.5, 0.1)
-    return elementwise(lambda x: x**p, lambda x: p * x ** (p - 1), _positive(rng, dtype, *dims(rng, 1)))
+    return elementwise(
+        lambda x: x**p, lambda x: p * x ** (p - 1), _positive(rng, dtype, *dims(rng, 1))
+    )
 
 
 @right

@@ -92,7 +92,7 @@ def legacy_generator(rng, dtype):
         noise = (1 + 0.1 * state.randn(*x.shape)).astype(x.dtype)
         return x * noise, noise
 
-    state = np.random.RandomState(int(rng.integers(2**31)))  # noqa: NPY002
+    state = np.random.RandomState(int(rng.integers(2**31)))
     return Case.pair(forward, lambda d, noise: d * noise, x, state=state)
 
 

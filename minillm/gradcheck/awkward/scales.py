@@ -2,7 +2,16 @@
 
 import numpy as np
 
-from minillm.gradcheck.awkward._family import Case, dims, elementwise, magnitude, normal, of, pick, right
+from minillm.gradcheck.awkward._family import (
+    Case,
+    dims,
+    elementwise,
+    magnitude,
+    normal,
+    of,
+    pick,
+    right,
+)
 
 
 @right
@@ -39,9 +48,7 @@ def one_argument(rng, dtype):
     """A bias a million times smaller, or larger, than what it is added to."""
     n, c = dims(rng, 2)
     x, b = normal(rng, dtype, n, c), normal(rng, dtype, c, scale=magnitude(rng, 6))
-    return of(
-        lambda x, b: np.sin(x) + b, lambda d, x, b: (d * np.cos(x), d.sum(0)), x, b
-    )
+    return of(lambda x, b: np.sin(x) + b, lambda d, x, b: (d * np.cos(x), d.sum(0)), x, b)
 
 
 @right

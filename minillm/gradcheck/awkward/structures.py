@@ -2,7 +2,16 @@
 
 import numpy as np
 
-from minillm.gradcheck.awkward._family import Case, dims, elementwise, magnitude, normal, of, pick, right
+from minillm.gradcheck.awkward._family import (
+    Case,
+    dims,
+    elementwise,
+    magnitude,
+    normal,
+    of,
+    pick,
+    right,
+)
 
 
 @right

@@ -2,10 +2,18 @@
 
 import numpy as np
 
-from minillm.gradcheck.awkward._family import Case, between, dims, magnitude, normal, of, pick, right
+from minillm.gradcheck.awkward._family import (
+    Case,
+    between,
+    dims,
+    magnitude,
+    normal,
+    of,
+    pick,
+    right,
+)
 
 NOTHING = ("no influence",)  # the output stays the same to the last bit
-STEP = ("no influence", "vanishes", "kink", "curvature")  # on an edge no derivative exists
 CANCELS = ("vanishes", "no influence")  # it changes by rounding alone, if at all
 
 
@@ -16,45 +24,6 @@ def _softmax(x):
 
 def _dsoftmax(d, y):
     return y * (d - (d * y).sum(-1, keepdims=True))
-
-
-def _steps(rng, dtype, jump):
-    """Values of which some lie exactly where a step function jumps."""
-    x = between(rng, dtype, -4, 4, *dims(rng, 2))
-    x.flat[0] = pick(rng, jump, float(x.flat[0]))
-    return x
-
-
-@right
-def floor(rng, dtype):
-    """A staircase; some inputs on its edges."""
-    x = _steps(rng, dtype, 2.0)
-    return of(np.floor, lambda d, x: 0 * d, x, zero={"x": STEP})
-
-
-@right
-def rounding(rng, dtype):
-    """Rounding, with the true gradient and not the straight-through one."""
-    x = _steps(rng, dtype, 1.5)
-    return of(np.round, lambda d, x: 0 * d, x, zero={"x": STEP})
-
-
-@right
-def sign(rng, dtype):
-    """The sign, zeros among the inputs."""
-    x = _steps(rng, dtype, 0.0)
-    return of(np.sign, lambda d, x: 0 * d, x, zero={"x": STEP})
-
-
-@right
-def gate(rng, dtype):
-    """A hard gate: x chooses which of the y count, and has no gradient of its own."""
-    shape = dims(rng, 2)
-    x, y = normal(rng, dtype, *shape), normal(rng, dtype, *shape)
-    x.flat[0] = 1.0
-    return of(
-        lambda x, y: (x > 0) * y, lambda d, x, y: (0 * d, d * (x > 0)), x, y, zero={"x": STEP}
-    )
 
 
 @right
@@ -250,7 +219,11 @@ def nothing_counts(rng, dtype):
         return -(picked * kept).sum() / max(kept.sum(), 1)
 
     return of(
-        f, lambda d, logits, *, targets: 0 * logits, logits, targets=targets, zero={"logits": NOTHING}
+        f,
+        lambda d, logits, *, targets: 0 * logits,
+        logits,
+        targets=targets,
+        zero={"logits": NOTHING},
     )
 
 
@@ -258,9 +231,7 @@ def nothing_counts(rng, dtype):
 def flat_point(rng, dtype):
     """x**4 summed at 0, where the gradient is 0 and so is the curvature."""
     x = np.zeros(dims(rng, 2), dtype)
-    return of(
-        lambda x: (x**4).sum(), lambda d, x: 4 * d * x**3, x, zero={"x": ("vanishes",)}
-    )
+    return of(lambda x: (x**4).sum(), lambda d, x: 4 * d * x**3, x, zero={"x": ("vanishes",)})
 
 
 @right
