@@ -7,6 +7,8 @@ they balance near h = eps^(1/3) of the function's scale (Nocedal & Wright 2006, 
 that first step does not settle the matter, a ladder of steps measures both errors.
 """
 
+import math
+
 import numpy as np
 
 from minillm.gradcheck.problem import scale_of
@@ -23,10 +25,15 @@ def default_rtol(dtype):
 
 def length(values):
     """The Euclidean norm, safe from overflow and underflow of the squares."""
+    flat = np.ravel(values)
+    with np.errstate(all="ignore"):
+        square = float(flat @ flat)
+    if 1e-200 < square < np.inf:  # none overflowed, and those that underflowed are as nothing
+        return math.sqrt(square)
     largest = float(np.max(np.abs(values), initial=0.0))
     if largest == 0 or not np.isfinite(largest):
         return largest
-    return largest * float(np.linalg.norm(np.ravel(values) / largest))
+    return largest * float(np.linalg.norm(flat / largest))
 
 
 class Pair:
@@ -68,6 +75,7 @@ class Line:
         self.first = max(self.scale * self.eps ** (1 / 3), 64 * self.eps * typical)
         self.ratio = 32.0 if precision == "float64" else 4.0  # between two steps of the ladder
         self.pairs = {}
+        self._sizes = {}
 
     @classmethod
     def random(cls, problem, index, rng, band=None):
@@ -96,7 +104,7 @@ class Line:
 
     def noise(self, cotangent, h):
         """The rounding to expect in cotangent . slope, from the outputs' own precision."""
-        return self.eps * length(cotangent * self.problem.flat) / h
+        return self.eps * self._size(cotangent) / h
 
     def measured_noise(self, cotangent):
         """The rounding seen in cotangent . (f+ - f-) / 2 at the smallest step.
@@ -106,8 +114,8 @@ class Line:
         """
         usable = [pair for pair in self.pairs.values() if pair.usable]
         smallest = min(usable, key=lambda pair: pair.h, default=None)
-        seen = length(cotangent * smallest.second) / np.sqrt(12) if smallest else 0.0
-        return max(seen, self.eps * length(cotangent * self.problem.flat))
+        seen = self._size(cotangent, smallest.h) / np.sqrt(12) if smallest else 0.0
+        return max(seen, self.eps * self._size(cotangent))
 
     def still_falling(self, cotangent):
         """Whether the second difference shrinks with the step even at the smallest one.
@@ -117,9 +125,18 @@ class Line:
         usable = sorted((p for p in self.pairs.values() if p.usable), key=lambda pair: pair.h)
         if len(usable) < 2 or usable[0].h > min(self.pairs):
             return False
-        fine, coarse = (length(cotangent * pair.second) for pair in usable[:2])
-        floor = self.eps * length(cotangent * self.problem.flat)
+        fine, coarse = (self._size(cotangent, pair.h) for pair in usable[:2])
+        floor = self.eps * self._size(cotangent)
         return fine > 4 * floor and fine < coarse / np.sqrt(self.ratio)
+
+    def _size(self, cotangent, h=None):
+        """The norm of cotangent times the outputs, or times their second difference at step h."""
+        key = id(cotangent), h
+        if key not in self._sizes:
+            values = self.problem.flat if h is None else self.pairs[h].second
+            # the cotangent is kept with it, so that its id stays its own
+            self._sizes[key] = cotangent, length(cotangent * values)
+        return self._sizes[key][1]
 
 
 def compare(pair, cotangent, gradient):
