@@ -32,7 +32,7 @@ __all__ = [
     "wrong_cases",
 ]
 
-SEEDS = (0, 1)
+SEEDS = (0,)  # half a minute
 WRONG, RIGHT, AWKWARD = "wrong", "right", "awkward"
 CAUGHT, MISSED, RIGHT_THERE, REFUSED = "caught", "missed", "right there", "refused"
 

@@ -8,7 +8,7 @@ import pytest
 import minillm
 from minillm import ops
 from minillm.bench.gradient_checkers import torch_gradcheck
-from minillm.gradcheck import check_vjp, run, selftest
+from minillm.gradcheck import awkward, check_vjp, run, selftest
 from minillm.gradcheck.catalogue import load
 from minillm.gradcheck.judge import DIFFERS
 from minillm.gradcheck.selftest import Pair, judge, right_cases, wrong_cases
@@ -23,7 +23,7 @@ CAUSES = {
     *("upstream_ignored", "shape", "dtype", "missing", "mutates", "not_deterministic"),
     *("cache_spent", "not_finite"),
 }
-NAMED = 0.80  # of the wrong backwards at seed 0, by the likeliest diagnosis
+NAMED = 0.84  # share of those caught at seed 0, by the likeliest diagnosis; 0.865 as measured
 
 
 def pairs(op):
@@ -96,7 +96,8 @@ def test_all_wrong_ones_are_caught_and_the_right_one_passes(op, verdicts_only):
     assert states.count("caught") > 0.8 * len(states), "the case draws points where all is right"
 
 
-def test_most_are_named():
+def test_most_are_named(monkeypatch):
+    monkeypatch.setattr(awkward, "load", list)  # they have a test of their own
     printed = []
     selftest.run(ops, pairs, printed.append, json=True, seeds=(0,))
     wrong = json.loads("".join(printed))["wrong"]
