@@ -82,7 +82,8 @@ def explained(line, h, cotangent, gradient, disagreement):
 
     Forward may also round its input away before it uses it, as x + 1e9 does. Then backward agrees
     far better with a large step, and at a small one some of the outputs stand still. And a
-    step across a kink is off by half of what the slope changes there.
+    step across a kink is off by half of what the slope changes there, any step by the share of it
+    that forward's first rounding of its input may be.
     """
     near = [p for p in line.pairs.values() if p.usable and p.h <= line.scale]
     changes = [pair.h * length(cotangent * pair.slope) for pair in near]
@@ -96,8 +97,10 @@ def explained(line, h, cotangent, gradient, disagreement):
     usable = sorted((p for p in line.pairs.values() if p.usable), key=lambda pair: pair.h)
     still = (usable[0].slope == 0) & (usable[0].second == 0)
     coarser = min((p for p in usable if p.h > h), key=lambda p: p.h, default=pair)
-    smooth = pair.kink(cotangent) <= coarser.kink(cotangent) / np.sqrt(coarser.h / h)
-    seen = [0.0 if smooth or bend <= 5 * noise else 1.1 * bend / (2 * h)]
+    smooth = pair.kink(cotangent) <= 2 * coarser.kink(cotangent) * h / coarser.h
+    values = line.problem.leaves[line.index].value[line.direction != 0]
+    blurred = 5 * line.eps * length(values) / np.sqrt(max(values.size, 1)) / h
+    seen = [blurred * change / (2 * h), 0.0 if smooth or bend <= 5 * noise else 0.55 * bend / h]
     for pair in usable[1:]:
         residual, _ = compare(pair, cotangent, gradient)
         if abs(residual) <= 0.1 * abs(disagreement):
