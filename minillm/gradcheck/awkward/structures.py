@@ -1,4 +1,4 @@
-"""Nests, several outputs, None, integers and booleans, scalars, empty arrays, memory layouts."""
+"""Nests, several outputs, None, integers and booleans, scalars, empty arrays, layouts."""
 
 import numpy as np
 
@@ -14,7 +14,11 @@ from minillm.gradcheck.awkward._family import (
 )
 
 
-@right
+@right(
+    doubt=0.03,
+    reasons=("noise", "curvature", "saturated"),
+    why="saturated units leave a gradient that float32 hardly holds",
+)
 def nested_parameters(rng, dtype):
     """A two-layer net whose parameters are dicts in a list in a dict."""
     n, c, k = dims(rng, 3)
@@ -166,7 +170,11 @@ def python_loss(rng, dtype):
     return Case.pair(lambda x: (float((x.astype("float64") ** 2).sum()), x), backward, x)
 
 
-@right
+@right(
+    doubt=0.04,
+    reasons=("noise", "curvature"),
+    why="far out arctan is flat to float32",
+)
 def scalar_argument(rng, dtype):
     """A 0-d array, or NumPy's scalar, in and out."""
     x = np.asarray(rng.standard_normal() * magnitude(rng, 3)).astype(dtype)
@@ -251,13 +259,6 @@ def same_array_twice(rng, dtype):
     """The very same array for two arguments: each has a gradient of its own."""
     x = normal(rng, dtype, *dims(rng, 2))
     return of(lambda a, b: a * np.exp(b), lambda d, a, b: (d * np.exp(b), d * a * np.exp(b)), x, x)
-
-
-@right
-def identity(rng, dtype):
-    """The output is the input itself, the gradient what came in."""
-    x = normal(rng, dtype, *dims(rng, 2), scale=magnitude(rng))
-    return Case.pair(lambda x: (x, None), lambda d, _: d, x)
 
 
 @right
