@@ -26,7 +26,7 @@ AFTER_TOTALS = """
 gives one. *Evaluations* are calls of forward in a check of a right backward. A check that fails may
 take more, where the mistake is then looked for.
 
-## The tools
+## What got away
 
 """
 
@@ -94,6 +94,8 @@ def page(wrong, right, by_size, tools, seeds, versions):
         ),
         _totals(wrong, right, tools),
         AFTER_TOTALS,
+        _got_away(wrong, tools),
+        "\n## The tools\n\n",
         _table(["", "what it is"], [(tool, TOOLS[tool]) for tool in tools]),
         _sizes(*by_size),
         WHY,
@@ -134,6 +136,15 @@ def _totals(wrong, right, tools):
             ["evaluations, most", *(max(n) for n in calls)],
         ],
     )
+
+
+def _got_away(wrong, tools):
+    """The mistakes that a tool caught at no point, each as op.name."""
+    rows = []
+    for tool in tools:
+        never = [row for row in wrong if row.points and not row.count(tool)]
+        rows.append([tool, ", ".join(f"{row.op}.{row.name}" for row in never) or "nothing"])
+    return _table(["", "never caught"], rows)
 
 
 def _sizes(by_size, seeds):

@@ -57,6 +57,8 @@ def test_the_page_holds_what_was_measured(measured, monkeypatch, tmp_path, capsy
     assert "| wrong backwards caught, of 4 checks | 4 | 4 | 2 | 2 | 2 | 3 |" in text
     assert "| right backwards refused, of 4 checks | 0 | 0 | 0 | 0 | 0 | 0 |" in text
     assert "| (8, 64) | 20 | 0 |" in text
+    assert "| ours | nothing |" in text
+    assert "| random | relu.gated_in_place |" in text
     assert "| [softmax](#softmax) | 1 | 1/1 | 1/1 | 1/1 | 1/1 | **0/1** | 1/1 |" in text
     for row in measured[0]:
         assert f"| `{row.name}`: " in text
