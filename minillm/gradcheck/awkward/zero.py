@@ -194,7 +194,7 @@ def saturated(rng, dtype):
         y = f(x)
         return d * y * (1 - y) if exact else d * y * np.exp(-x)
 
-    return of(f, vjp, x, zero={"x": NOTHING if exact else ("saturated",)})
+    return of(f, vjp, x, zero={"x": NOTHING if exact else ("saturated", "vanishes")})
 
 
 @right
