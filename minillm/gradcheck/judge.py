@@ -11,7 +11,7 @@ import numpy as np
 
 from minillm.gradcheck.contract import Contract, gradients_of
 from minillm.gradcheck.kinks import bent, explained, has_kink, jumps, torn
-from minillm.gradcheck.rounding import only_rounding
+from minillm.gradcheck.rounding import beside_upstream, changes_with_a_hair, only_rounding
 from minillm.gradcheck.steps import Line, bands, compare, default_rtol, length
 
 __all__ = ["Judgement", "View", "judge", "look"]
@@ -292,6 +292,8 @@ def _weigh(line, cotangent, gradient, rtol):
             state = UNSURE if abs(residual) <= rounded else DIFFERS
     else:
         state = UNSURE if doubt > power * scale else AGREES
+    if state == UNSURE and beside_upstream(line.problem, line.index, cotangent, scale):
+        state = NULL  # both gradients are what cancelling left
     return View(state, residual, scale, error, h)
 
 
@@ -319,7 +321,8 @@ def _reason(line, view, cotangents, gradients):
     if view.state == NULL:
         if silent and claimed == 0:
             return "no influence"
-        if claimed and only_rounding(line.problem, line.index, cotangents, gradients):
+        rounding = changes_with_a_hair if silent else only_rounding  # a tail may be as small
+        if claimed and rounding(line.problem, line.index, cotangents, gradients):
             return "vanishes"
         # what the outputs would change by if the leaf moved by its own size, beside their rounding
         swing = claimed * line.scale / (line.eps * length(line.problem.flat) or 1.0)
