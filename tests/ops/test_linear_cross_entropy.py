@@ -46,7 +46,10 @@ def test_agrees_with_both_oracles(shape, with_bias, label_smoothing, seed):
         )
 
     kwargs = {"targets": targets, "label_smoothing": label_smoothing}
-    check_op(linear_cross_entropy, args, kwargs, oracle=oracle, seed=seed)
+    # Of a single token the loss is 0 whatever its logit. What the fast backend leaves of that is
+    # rounding of rounding, in which differences saw a slope in 1 case of 100.
+    options = {"oracle": oracle, "seed": seed, "differences": n_vocab > 1}
+    check_op(linear_cross_entropy, args, kwargs, **options)
 
 
 def test_every_element_agrees_with_differences():
