@@ -94,3 +94,13 @@ def test_names_are_those_that_exist(minillm):
     out = minillm("train", "--help").out
     for name in (*MODELS, *OPTIMIZERS, *SCHEDULES, *TOKENIZERS):
         assert name in out
+
+
+def test_the_package_is_the_command_too():
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-m", "minillm", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("minillm, version")
