@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from minillm.gradcheck.contract import Contract, gradients_of
-from minillm.gradcheck.kinks import bent, explained, has_kink, jumps, torn
+from minillm.gradcheck.kinks import (
+    bent,
+    explained,
+    has_kink,
+    is_staircase,
+    jumps,
+    torn,
+)
 from minillm.gradcheck.rounding import beside_upstream, changes_with_a_hair, only_rounding
 from minillm.gradcheck.steps import Line, bands, compare, default_rtol, length
 
@@ -289,7 +296,8 @@ def _weigh(line, cotangent, gradient, rtol):
             state = NULL
         else:
             rounded = explained(line, h, cotangent, gradient, residual)
-            state = UNSURE if abs(residual) <= rounded else DIFFERS
+            rough = is_staircase(line, h, cotangent, residual)
+            state = UNSURE if abs(residual) <= rounded or rough else DIFFERS
     else:
         state = UNSURE if doubt > power * scale else AGREES
     if state == UNSURE and beside_upstream(line.problem, line.index, cotangent, scale):

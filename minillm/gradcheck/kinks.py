@@ -7,7 +7,7 @@ import numpy as np
 
 from minillm.gradcheck.steps import Line, compare, length
 
-__all__ = ["bent", "explained", "has_kink", "jumps", "torn"]
+__all__ = ["bent", "explained", "has_kink", "is_staircase", "jumps", "torn"]
 
 ROUGH = 0.01  # of the outputs' size: no rounding is that large
 TEARS = 4  # ways to part a direction before a leaf fails
@@ -106,3 +106,19 @@ def explained(line, h, cotangent, gradient, disagreement):
         if abs(residual) <= 0.1 * abs(disagreement):
             seen.append(2 * float(np.abs(cotangent) @ np.abs(pair.slope * still)))
     return max(seen)
+
+
+def is_staircase(line, h, cotangent, disagreement):
+    """Whether the slope at step h may be only that of a tread of a staircase.
+
+    Rounding inside forward can make one, with a slope on each tread: x (1 + erf(x)) / 2 far left.
+    Then a step that is still small has quite another slope, though no bend leads to it.
+    """
+    slope = float(cotangent @ line.pairs[h].slope)
+    for step, pair in line.pairs.items():
+        other = float(cotangent @ pair.slope)
+        apart = abs(other - slope) > 0.5 * max(abs(disagreement), abs(slope), abs(other))
+        near = h < step <= line.first * line.ratio**2
+        if pair.usable and near and apart and not bent(line, pair, cotangent):
+            return True
+    return False
