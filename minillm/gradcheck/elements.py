@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 
 from minillm.gradcheck.evidence import numeric_column
-from minillm.gradcheck.judge import DIFFERS, SAFETY, View, look
+from minillm.gradcheck.ladder import SAFETY
+from minillm.gradcheck.look import look
 from minillm.gradcheck.steps import Line, default_rtol
+from minillm.gradcheck.view import DIFFERS, View
 
 __all__ = ["judge_each"]
 

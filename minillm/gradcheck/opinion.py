@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 
 from minillm.gradcheck import arrays
-from minillm.gradcheck.judge import SAFETY
+from minillm.gradcheck.ladder import SAFETY
 from minillm.tree import leaves, map_leaves
 
 __all__ = ["second_opinion"]

@@ -6,11 +6,12 @@ from minillm.gradcheck import contract as contracts
 from minillm.gradcheck import elements, locate
 from minillm.gradcheck.diagnosis import diagnose as find_mistakes
 from minillm.gradcheck.evidence import Evidence
-from minillm.gradcheck.judge import AGREES, DIFFERS, NULL, judge
+from minillm.gradcheck.judge import judge
 from minillm.gradcheck.mistakes import of_contract
 from minillm.gradcheck.opinion import second_opinion
 from minillm.gradcheck.report import FAIL, INCONCLUSIVE, PASS, LeafResult, Report
 from minillm.gradcheck.steps import Line, default_rtol
+from minillm.gradcheck.view import AGREES, DIFFERS, NULL
 
 __all__ = ["run"]
 

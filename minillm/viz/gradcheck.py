@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minillm.gradcheck.judge import look
+from minillm.gradcheck.look import look
 from minillm.gradcheck.problem import Problem
 from minillm.gradcheck.steps import Line, default_rtol
 from minillm.viz.style import COLOURS, GREY, new_figure, save

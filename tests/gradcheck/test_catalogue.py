@@ -10,8 +10,8 @@ from minillm import ops
 from minillm.bench.gradient_checkers import torch_gradcheck
 from minillm.gradcheck import awkward, check_vjp, run, selftest
 from minillm.gradcheck.catalogue import load
-from minillm.gradcheck.judge import DIFFERS
 from minillm.gradcheck.selftest import Pair, judge, right_cases, wrong_cases
+from minillm.gradcheck.view import DIFFERS
 from minillm.ops._state import Registry
 
 SEEDS = range(20)

@@ -19,7 +19,8 @@ import torch
 import minillm
 from minillm import gradcheck
 from minillm.gradcheck.catalogue import Tools, load
-from minillm.gradcheck.judge import DIFFERS, judge
+from minillm.gradcheck.judge import judge
+from minillm.gradcheck.view import DIFFERS
 from minillm.ops._state import Registry
 from minillm.tree import leaves, map_leaves
 

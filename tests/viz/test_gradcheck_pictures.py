@@ -71,7 +71,7 @@ def test_no_formula_within_a_line_is_broken_over_two():
 
 
 def test_names_and_constants_that_the_page_cites_exist():
-    homes = "steps|judge|contract|run|opinion|elements|problem"
+    homes = "steps|look|ladder|kinks|judge|contract|run|opinion|elements|problem|rounding"
     cited = re.findall(rf"`({homes})\.([\w.]+)`(?: = ([\d.]+\d|\d+))?", TEXT)
     assert len(cited) > 20
     for module, path, value in cited:
