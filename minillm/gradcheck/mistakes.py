@@ -1,5 +1,7 @@
 """What a broken contract tells of the mistake behind it."""
 
+import itertools
+
 import numpy as np
 
 from minillm.gradcheck.report import Diagnosis
@@ -30,6 +32,7 @@ CAUSES = {
 def of_contract(findings, evidence):
     """Diagnoses of the findings; evidence (or None) tells more about a wrong shape."""
     found = []
+    drawn = evidence is not None and _draws(findings, evidence)
     for finding in findings:
         if finding.rule == "not linear":
             whatever = "whatever comes in" in finding.message
@@ -40,38 +43,52 @@ def of_contract(findings, evidence):
         if finding.rule not in CAUSES:
             continue
         cause, text = CAUSES[finding.rule]
-        summed = (
-            finding.rule == "shape" and evidence is not None and _sum_is_missing(finding, evidence)
-        )
-        if summed:
-            cause, text = (
-                "missing_sum",
-                "the sum over the axes along which {leaf} is broadcast is missing",
-            )
+        if finding.rule == "cache spent" and drawn:
+            cause, text = "not_deterministic", "randomness is drawn inside backward"
+        if finding.rule == "shape" and evidence is not None:
+            cause, text = _behind_shape(finding, evidence) or (cause, text)
         text = text.format(leaf=finding.leaf)
-        found.append(
-            Diagnosis(cause, finding.leaf, text, 0.9 if summed or cause != "shape" else 0.6)
-        )
+        found.append(Diagnosis(cause, finding.leaf, text, 0.6 if cause == "shape" else 0.9))
     return list(dict.fromkeys(found))
 
 
-def _sum_is_missing(finding, evidence):
-    """Whether a gradient of a wrong shape, summed to the leaf's, is the numeric one."""
+def _draws(findings, evidence):
+    """Whether backward gives other gradients from a fresh cache of the same forward."""
+    if not any(finding.rule == "cache spent" for finding in findings):
+        return False
+    c = evidence.cotangents[0]  # a spent cache is made anew for each of these calls
+    pairs = ((evidence.raw(i, c), evidence.raw(i, c)) for i in range(len(evidence.leaves)))
+    return any(a is not None and b is not None and not np.allclose(a, b) for a, b in pairs)
+
+
+def _behind_shape(finding, evidence):
+    """(cause, text) where a gradient of a wrong shape, summed or turned, is the numeric one."""
     index = next(i for i, leaf in enumerate(evidence.leaves) if leaf.name == finding.leaf)
-    for cotangent in evidence.cotangents:
-        raw, numeric = evidence.raw(index, cotangent), evidence.numeric(index, cotangent)
-        if raw is None or raw.ndim < numeric.ndim:
-            return False
-        extra = raw.ndim - numeric.ndim
-        axes = tuple(range(extra)) + tuple(
-            extra + i for i, n in enumerate(numeric.shape) if n == 1 and raw.shape[extra + i] != 1
-        )
-        summed = raw.sum(axis=axes, keepdims=True)
-        if summed.size != numeric.size:
-            return False
-        off = np.abs(summed.reshape(numeric.shape) - numeric)
-        if np.nanmax(off, initial=0) > 1e3 * evidence.precision * np.nanmax(
-            np.abs(numeric), initial=0
-        ):
-            return False
-    return True
+    shape = evidence.leaves[index].value.shape
+    pairs = [(evidence.raw(index, c), evidence.numeric(index, c)) for c in evidence.cotangents]
+    if any(raw is None for raw, _ in pairs):
+        return None
+    axes = range(pairs[0][0].ndim)
+    for count in range(1, len(axes) + 1):
+        for chosen in itertools.combinations(axes, count):
+            lost = [n for axis, n in enumerate(pairs[0][0].shape) if axis in chosen]
+            if max(lost) == 1:
+                continue  # nothing to sum, only a dimension too many
+            if all(_same(raw.sum(chosen), true, evidence) for raw, true in pairs):
+                text = "the sum over the axes along which {leaf} is broadcast is missing"
+                return "missing_sum", text
+    if sorted(pairs[0][0].shape) != sorted(shape) or len(shape) > 4:
+        return None
+    for order in itertools.permutations(axes):
+        if all(_same(raw.transpose(order), true, evidence, True) for raw, true in pairs):
+            return "transposed", "the gradient of {leaf} is its true one with its axes exchanged"
+    return None
+
+
+def _same(made, true, evidence, strict=False):
+    """Equal up to the numeric precision, where that is known."""
+    if made.size != true.size or (strict and made.shape != true.shape):
+        return False
+    off = np.abs(made.reshape(true.shape) - true)
+    bound = 1e3 * evidence.precision * np.nanmax(np.abs(true), initial=0)
+    return bool(np.nanmax(off, initial=0) <= bound)

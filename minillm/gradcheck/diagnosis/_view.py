@@ -100,6 +100,11 @@ class View:
         self.a, self.n = (np.array(side, dtype=float) for side in zip(*pairs, strict=True))
         self._measure()
 
+    @property
+    def inside(self):
+        """Whether this is no leaf, but an array inside a layer."""
+        return self._reaches is not None
+
     def reaches(self, index):
         """(rows, leaf size) whether an output depends on an element of another leaf, or None."""
         if self._reaches is not None:

@@ -13,6 +13,7 @@ from minillm.gradcheck.diagnosis._view import Guess
 __all__ = ["elementwise", "outer", "smooth"]
 
 MOST_AXES = 7
+LEAST_VALUES = 8  # from which an order is no accident
 FEW = 0.3  # share of places where the numeric derivative may be lost in noise
 
 
@@ -52,7 +53,8 @@ def elementwise(view):
     unit = not sure and view.whole and bool(np.all(np.abs(view.ka[~view.n_zero] - 1) <= 1e-6))
     what = "its derivative is taken as 1" if unit else "a local derivative is probably wrong"
     says = f"has the right pattern, but a factor is off element by element {spread}: {what}."
-    yield Guess("local_derivative", 0.82 if sure or unit else 0.62, says)
+    if sure or unit or _linear(view):
+        yield Guess("local_derivative", 0.88 if unit else 0.82 if sure else 0.62, says)
 
 
 def smooth(view):
@@ -66,10 +68,8 @@ def smooth(view):
     ratio = a[live] / n[live]
     if np.ptp(ratio) <= 10 * view.relative * np.abs(ratio).max():
         return
-    ranks = np.argsort(np.argsort(ratio))
     for name, by in ((view.name, view.value.ravel()[view.known]), ("the gradient", n)):
-        turns = np.abs(np.diff(ranks[np.argsort(by[live], kind="stable")])).sum()
-        if turns <= 0.4 * live.sum() ** 2 / 3:  # a third of n**2 by chance
+        if _follows(ratio, by[live]):
             says = (
                 f"is off by a factor that follows the values of {name} (from {ratio.min():.3g} to "
                 f"{ratio.max():.3g}): a local derivative is probably wrong."
@@ -155,7 +155,7 @@ def _field(a, n, tol, n_rows, whole):
             empty = np.unique(lone[square[lone] == 0]).size
             if groups < 2 or empty > FEW * groups:
                 continue
-            if values.size >= 1.5 * groups:
+            if values.size >= 1.5 * groups and not _any_fits(group, values, true, slack):
                 differs = np.zeros(total, dtype=bool)
                 differs[group[np.abs(values - true) > slack]] = True
                 boxed = _box(ratio.reshape(shape), differs.reshape(shape))
@@ -168,6 +168,37 @@ def _field(a, n, tol, n_rows, whole):
     if not whole or values.size < 2 or rows.max() > 1 or dead.sum() > FEW * values.size:
         return None
     return (), values / true, False
+
+
+def _any_fits(group, a, true, slack):
+    """Whether ratios by group prove nothing: the true values are the same within each.
+
+    Then only a function of the true value is more than other numbers in its place.
+    """
+    total = int(group.max()) + 1
+    top, low = np.full(total, -np.inf), np.full(total, np.inf)
+    np.maximum.at(top, group, true)
+    np.minimum.at(low, group, true)
+    if ((top - low)[group] > slack).any():
+        return False
+    _, one = np.unique(group, return_index=True)
+    return one.size < LEAST_VALUES or not _follows(a[one], true[one])
+
+
+def _follows(values, by):
+    """Whether values are ordered by others, up to a few turns: a third of n**2 by chance."""
+    ranks = np.argsort(np.argsort(values))
+    turns = np.abs(np.diff(ranks[np.argsort(by, kind="stable")])).sum()
+    return bool(turns <= 0.4 * len(values) ** 2 / 3)
+
+
+def _linear(view):
+    """Whether the rows together tell what backward returns for a mixture of them."""
+    if not view.whole or view.inside or view.rows.size < view.evidence.out_size:
+        return True
+    cotangent = view.evidence.cotangents[0]
+    off = np.ravel(view.evidence.analytic(view.index, cotangent)) - cotangent @ view.a
+    return bool((np.abs(off) <= 10 * view.tol * max(1.0, np.abs(cotangent).sum())).all())
 
 
 def _box(ratio, off):

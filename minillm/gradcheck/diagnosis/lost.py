@@ -215,7 +215,17 @@ def _positions(view, gone, kept):
                 len(i) == 1 and i[0] == block.shape[axis] - 1
                 for axis, i in zip(used, box, strict=True)
             )
-            yield Guess("missing_sum", 0.9 if last else 0.93, says)
+            part = any(
+                1 < len(i) < block.shape[axis] and np.ptp(i) == len(i) - 1
+                for axis, i in zip(used, box, strict=True)
+            )
+            if part:  # a sum that is forgotten keeps one position; so many are another path
+                says = (
+                    f"only answers to {words} of {block.name}: what comes through the rest of it "
+                    "is lost (+= needed)."
+                )
+                yield Guess("overwritten", 0.93, says)
+            yield Guess("missing_sum", 0.6 if part else 0.9 if last else 0.93, says)
         else:
             says = f"is zero but for what comes from {words} of {block.name}; the rest is right."
             yield Guess("part_wrong", 0.85, says)

@@ -11,7 +11,7 @@ import numpy as np
 
 from minillm.gradcheck.diagnosis._view import Guess, axis_words
 
-__all__ = ["coupling", "low_rank"]
+__all__ = ["along_itself", "coupling", "low_rank"]
 
 
 def low_rank(view):
@@ -63,6 +63,32 @@ def coupling(view):
                 "different elements are missing."
             )
             yield Guess("missing_term", 0.88 if alone else 0.8, says)
+            return
+
+
+def along_itself(view):
+    """What is missing points along x, to which the true gradient is at right angles."""
+    if not view.whole or view.known.size < view.size or not view.wrong.any():
+        return
+    x = view.value.ravel()
+    for axis in reversed(range(len(view.shape))):
+        if view.shape[axis] < 3:
+            continue
+        fibres = _fibres(view.shape, (axis,))
+        units = x[fibres] / np.linalg.norm(x[fibres], axis=1, keepdims=True)
+        gap = (view.a - view.n)[:, fibres]
+        share = np.einsum("rkn,kn->rk", gap, units)
+        if not np.isfinite(units).all() or np.abs(share).max() <= 10 * view.tol.max():
+            continue
+        if np.abs(gap - share[..., None] * units).max() > view.tol.max():
+            continue
+        if _along(view.n, fibres, lambda i: x[i]) < 1e-4:
+            says = (
+                f"differs from the true gradient along {view.name} itself, to which that one is at "
+                f"right angles over {axis_words(axis, view.name)}: the term that a norm takes off "
+                "is missing."
+            )
+            yield Guess("missing_term", 0.91, says)
             return
 
 
