@@ -17,6 +17,7 @@ from minillm.gradcheck.diagnosis import (
     parts,
     repeats,
     shared,
+    slopes,
     terms,
     whole,
 )
@@ -60,7 +61,9 @@ RULES = (
     parts.part,
     local.outer,
     local.elementwise,
-    local.smooth,
+    slopes.smooth,
+    slopes.known_slope,
+    slopes.weight,
     derived.paths,
 )
 # What is asked of the arrays inside a layer, where no rule is sure of the leaf itself.
@@ -153,7 +156,7 @@ def _inside(view):
     """Views of the arrays inside a layer, and the rules that are asked of each."""
     terms_and_turns = [rule for rule in INSIDE if rule is not local.elementwise]
     for inner in derived.first_step(view):
-        yield inner, (local.outer, local.elementwise, parts.part)
+        yield inner, (local.outer, local.elementwise, parts.part, matrices.turned_weight)
     tops = [view, *derived.before_output(view)]
     for top in tops:
         whole_layer = [top, *(z for z, _, _ in derived.products(top))]

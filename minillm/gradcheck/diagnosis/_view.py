@@ -105,6 +105,16 @@ class View:
         """Whether this is no leaf, but an array inside a layer."""
         return self._reaches is not None
 
+    @property
+    def linear(self):
+        """Whether the rows together tell what backward returns for a mixture of them."""
+        if not self.whole or self.inside or self.rows.size < self.evidence.out_size:
+            return True
+        cotangent = self.evidence.cotangents[0]
+        off = np.ravel(self.evidence.analytic(self.index, cotangent)) - cotangent @ self.a
+        bound = 10 * self.tol * max(1.0, np.abs(cotangent).sum())
+        return bool((np.abs(off) <= bound).all())
+
     def reaches(self, index):
         """(rows, leaf size) whether an output depends on an element of another leaf, or None."""
         if self._reaches is not None:

@@ -101,6 +101,7 @@ def paths(view):
     """Of several weights that x goes through, the way back through some is lost, or turned."""
     if not view.whole or len(view.shape) < 2 or view.known.size < view.size:
         return
+    single: list = []
     shares: list = []
     names: list[str] = []
     for index, leaf in enumerate(view.evidence.leaves):
@@ -112,8 +113,13 @@ def paths(view):
             if where == view.index:
                 shares += list(_ways_back(inner.n, used, view.shape))
                 names += [leaf.name] * (len(shares) - len(names))
+                single.append((leaf.name, inner.n, used))
                 break
     if not shares:
+        return
+    found = list(_gap(view, single))
+    yield from found
+    if found:
         return
     if any(block.shape == view.shape for block in view.blocks):
         straight = np.zeros_like(view.n)
@@ -123,6 +129,30 @@ def paths(view):
         shares.append(straight)
         names.append("the direct path")
     yield from _lost_way(view, shares, names)
+
+
+def _gap(view, single):
+    """What is lacking is just what comes back through one weight, all of it or its transpose."""
+    lacking = view.n - view.a
+    failed = {view.evidence.leaves[i].name for i in view.evidence.failed}
+    for name, inner, w in single:
+        if name in failed:
+            continue
+        dz = inner.reshape(len(inner), -1, w.shape[1])
+        back = (dz @ w.T).reshape(view.n.shape)
+        near = 30 * view.relative * max(np.abs(back).max(), np.abs(view.n).max())
+        if np.abs(back).max() <= 10 * near:
+            continue
+        if np.abs(lacking - back).max() <= near and not view.a_zero.all():
+            says = f"lacks what comes back through {name}: += is probably needed."
+            yield Guess("overwritten", 0.93, says)
+            return
+        if w.shape[0] == w.shape[1]:
+            wrongly = (dz @ w).reshape(view.n.shape)
+            if np.abs(lacking - back + wrongly).max() <= near:
+                says = f"fits {name} used without its transpose on the way back."
+                yield Guess("transposed", 0.93, says)
+                return
 
 
 def _spread(reaches, m, n):

@@ -9,8 +9,9 @@ import itertools
 import numpy as np
 
 from minillm.gradcheck.diagnosis._view import Guess
+from minillm.gradcheck.diagnosis.slopes import follows
 
-__all__ = ["elementwise", "outer", "smooth"]
+__all__ = ["elementwise", "outer"]
 
 MOST_AXES = 7
 LEAST_VALUES = 8  # from which an order is no accident
@@ -53,29 +54,8 @@ def elementwise(view):
     unit = not sure and view.whole and bool(np.all(np.abs(view.ka[~view.n_zero] - 1) <= 1e-6))
     what = "its derivative is taken as 1" if unit else "a local derivative is probably wrong"
     says = f"has the right pattern, but a factor is off element by element {spread}: {what}."
-    if sure or unit or _linear(view):
+    if sure or unit or view.linear:
         yield Guess("local_derivative", 0.88 if unit else 0.82 if sure else 0.62, says)
-
-
-def smooth(view):
-    """A scalar's gradient is off by a factor that follows the leaf's values, or the gradient's."""
-    if view.a.shape[0] != 1 or view.known.size < 12 or not view.wrong.any():
-        return
-    a, n = view.ka[0], view.kn[0]
-    live = ~view.n_zero[0] & ~view.a_zero[0]
-    if live.sum() < 12 or (view.n_zero[0] & ~view.a_zero[0]).any():
-        return
-    ratio = a[live] / n[live]
-    if np.ptp(ratio) <= 10 * view.relative * np.abs(ratio).max():
-        return
-    for name, by in ((view.name, view.value.ravel()[view.known]), ("the gradient", n)):
-        if _follows(ratio, by[live]):
-            says = (
-                f"is off by a factor that follows the values of {name} (from {ratio.min():.3g} to "
-                f"{ratio.max():.3g}): a local derivative is probably wrong."
-            )
-            yield Guess("local_derivative", 0.75, says)
-            return
 
 
 def outer(view):
@@ -182,23 +162,7 @@ def _any_fits(group, a, true, slack):
     if ((top - low)[group] > slack).any():
         return False
     _, one = np.unique(group, return_index=True)
-    return one.size < LEAST_VALUES or not _follows(a[one], true[one])
-
-
-def _follows(values, by):
-    """Whether values are ordered by others, up to a few turns: a third of n**2 by chance."""
-    ranks = np.argsort(np.argsort(values))
-    turns = np.abs(np.diff(ranks[np.argsort(by, kind="stable")])).sum()
-    return bool(turns <= 0.4 * len(values) ** 2 / 3)
-
-
-def _linear(view):
-    """Whether the rows together tell what backward returns for a mixture of them."""
-    if not view.whole or view.inside or view.rows.size < view.evidence.out_size:
-        return True
-    cotangent = view.evidence.cotangents[0]
-    off = np.ravel(view.evidence.analytic(view.index, cotangent)) - cotangent @ view.a
-    return bool((np.abs(off) <= 10 * view.tol * max(1.0, np.abs(cotangent).sum())).all())
+    return one.size < LEAST_VALUES or not follows(a[one], true[one])
 
 
 def _box(ratio, off):

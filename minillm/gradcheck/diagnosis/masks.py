@@ -1,5 +1,7 @@
 """A mask that the forward applies and the backward doesn't, or another one than the forward's."""
 
+import itertools
+
 import numpy as np
 
 from minillm.gradcheck.diagnosis._view import Guess
@@ -18,6 +20,10 @@ def mask(view):
         return
     both = ~view.n_zero & ~view.a_zero
     dropped = ~view.n_zero & view.a_zero
+    named = _named_by_option(view) or (None if dropped.any() else _from_later(view))
+    if named:
+        yield Guess("mask_forgotten", 0.94, f"is not zero {named}.")
+        return
     ratio, steady = _steady(view, both)
     masked = _has_mask(view.evidence)
     if not steady:
@@ -55,6 +61,47 @@ def mask(view):
         says = f"passes {count} places where the true gradient is zero, at another slope: it leaks."
         yield Guess("local_derivative", 0.94, says)
     yield Guess("mask_forgotten", likelihood - (0.05 if scaled else 0), says, ratio)
+
+
+def _named_by_option(view):
+    """Where the elements that act on nothing are those of a mask among the options."""
+    if view.known.size < view.size:
+        return None
+    dead = view.n_zero.all(0).reshape(view.shape)
+    given = (~view.a_zero).any(0).reshape(view.shape)
+    for name, value in view.evidence.kwargs.items():
+        if getattr(value, "dtype", None) is None or value.dtype.kind != "b" or not value.ndim:
+            continue
+        for mask in (np.asarray(value), ~np.asarray(value)):
+            if mask.all() or not mask.any() or mask.shape != view.shape[: mask.ndim]:
+                continue
+            if dead[mask].all() and not dead[~mask].any() and given[mask].all():
+                return f"where {name} shuts {view.name} off: that mask is not applied"
+    return None
+
+
+def _from_later(view):
+    """Where each output depends on earlier steps alone, and the gradient lets later ones in.
+
+    The last step, which sees all, is right, and so is what another sample has no part in.
+    """
+    if not view.whole or len(view.blocks) != 1 or view.known.size < view.size:
+        return None
+    shape = view.blocks[0].shape
+    for one, two in itertools.product(range(len(shape)), range(len(view.shape))):
+        if shape[one] != view.shape[two] or shape[one] < 3:
+            continue
+        step = np.indices(view.shape)[two].reshape(1, -1) - np.indices(shape)[one].reshape(-1, 1)
+        before, after = ~view.n_zero & (step < 0), ~view.n_zero & (step > 0)
+        let_in, last = view.n_zero & ~view.a_zero, np.indices(shape)[one].ravel() == shape[one] - 1
+        if (let_in & (step <= 0)).any() or view.wrong[last].any():
+            continue
+        if before.any() and not after.any() and let_in.any():
+            return (
+                f"for later steps along axis {two} of {view.name} than the output's own: a causal "
+                "mask is probably not applied"
+            )
+    return None
 
 
 def _leaks(view, gained, both):

@@ -88,6 +88,8 @@ def last_wins(view):
             for value in np.flatnonzero(((count > 0).sum(0) == 1) & (count.max(0) > 1)):
                 partial[np.ix_(_rows(view, count[:, value] > 1), at[value].ravel())] = True
             live = view.full(~view.n_zero)
+            if not (lost & live).any():
+                continue
             if not (other & ~partial).any() and not (wrong ^ (lost & live))[~partial].any():
                 says = (
                     f"keeps of the samples whose {name} name the same index along "

@@ -15,6 +15,8 @@ def another_share(view):
     """The gap, or all that arrives, is another leaf's true gradient, as it is or by rows."""
     if not view.whole or view.inside or view.known.size < view.size or not view.wrong.any():
         return
+    if (view.n_zero & ~view.a_zero).any():
+        return  # something came where nothing should: nothing is lost
     gap = view.n - view.a
     for name, true in _shares(view):
         tol = view.relative * max(np.abs(true).max(), np.abs(view.n).max())
@@ -54,7 +56,7 @@ def _shares(view):
             ids = np.asarray(ids)
             fits = ids.size and ids.min() >= 0 and ids.max() < view.shape[0]
             if fits and np.shape(leaf.value) == (*ids.shape, *view.shape[1:]):
-                rows = np.zeros((len(true), *view.shape))
-                wide = true.reshape(len(true), ids.size, *view.shape[1:])
-                np.add.at(rows, (slice(None), ids.ravel()), wide)
-                yield f"{leaf.name} at the rows of {key}", rows.reshape(len(true), -1)
+                rows = np.zeros((view.shape[0], len(true), view.size // view.shape[0]))
+                np.add.at(rows, ids.ravel(), true.reshape(len(true), ids.size, -1).swapaxes(0, 1))
+                wide = rows.swapaxes(0, 1).reshape(len(true), -1)
+                yield f"{leaf.name} at the rows of {key}", wide
