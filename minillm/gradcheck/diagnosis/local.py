@@ -145,6 +145,8 @@ def _field(a, n, tol, n_rows, whole):
             return best[:3]
     # An elementwise function: no output depends on two elements, and there is nothing to compare.
     rows = live.reshape(int(np.prod(a.shape[:n_rows], dtype=int)), -1).sum(1)
+    if live.size == rows.size:
+        return None  # one number for all: no pattern to have
     if not whole or values.size < 2 or rows.max() > 1 or dead.sum() > FEW * values.size:
         return None
     return (), values / true, False

@@ -15,6 +15,8 @@ def mask(view):
     if not gained.any():
         return
     if view.n_zero.all():
+        if view.inside:
+            return  # of an array worked out, nothing may be left but rounding
         says = "is not zero, but the true gradient is: a mask or gate of the forward shuts it off."
         yield Guess("mask_forgotten", 0.6, says)
         return
@@ -64,16 +66,25 @@ def mask(view):
 
 
 def _named_by_option(view):
-    """Where the elements that act on nothing are those of a mask among the options."""
+    """Where the elements that act on nothing are those of a mask among the options.
+
+    Nothing else is let in, and samples of which nothing is masked are right.
+    """
     if view.known.size < view.size:
         return None
     dead = view.n_zero.all(0).reshape(view.shape)
+    if (view.n_zero & ~view.a_zero)[:, ~dead.ravel()].any():
+        return None
+    wrong = view.wrong.any(0).reshape(view.shape)
     given = (~view.a_zero).any(0).reshape(view.shape)
     for name, value in view.evidence.kwargs.items():
         if getattr(value, "dtype", None) is None or value.dtype.kind != "b" or not value.ndim:
             continue
         for mask in (np.asarray(value), ~np.asarray(value)):
             if mask.all() or not mask.any() or mask.shape != view.shape[: mask.ndim]:
+                continue
+            free = ~mask.reshape(len(mask), -1).any(1)
+            if wrong[free].any():
                 continue
             if dead[mask].all() and not dead[~mask].any() and given[mask].all():
                 return f"where {name} shuts {view.name} off: that mask is not applied"
