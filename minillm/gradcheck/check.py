@@ -46,7 +46,7 @@ def check_vjp(forward, backward, args, kwargs=None, *, names=None, **options):
         for options or arguments that make no check; what forward and backward raise passes through.
     """
     problem = Problem(forward, backward, _sequence(args), kwargs, names)
-    called = f"check_vjp({_name(forward)}, {_name(backward)}"
+    called = f"check_vjp({_name(forward)}, {_name(backward, 'backward')}"
     return _checked(problem, _name(forward), called, args, kwargs, names, options)
 
 
@@ -67,7 +67,7 @@ def check_function(f, vjp, args, kwargs=None, *, names=None, **options):
     args = _sequence(args)
     names = argument_names(f, len(args)) if names is None else names
     problem = Problem(forward, backward, args, kwargs, names)
-    called = f"check_function({_name(f)}, {_name(vjp)}"
+    called = f"check_function({_name(f, 'f')}, {_name(vjp, 'vjp')}"
     return _checked(problem, _name(f), called, args, kwargs, names, options)
 
 
@@ -143,6 +143,12 @@ def check_op(op, inputs=None, kwargs=None, **options):
 
 
 def _checked(problem, subject, called, args, kwargs, names, options):
+    unknown = options.keys() - inspect.signature(Setting).parameters.keys()
+    if unknown:
+        raise ValueError(
+            f"no option {', '.join(sorted(unknown))}; there are "
+            f"{', '.join(inspect.signature(Setting).parameters)} and names"
+        )
     setting = Setting(**options)
     line = replay_line(called, args, kwargs, names, options)
     return run(problem, subject, setting, line)
@@ -155,9 +161,9 @@ def _sequence(args):
     return args
 
 
-def _name(function):
+def _name(function, unnamed="forward"):
     name = getattr(function, "__name__", None) or type(function).__name__
-    return "forward" if name == "<lambda>" else name
+    return unnamed if name == "<lambda>" else name
 
 
 def _positional(op):

@@ -56,4 +56,6 @@ def filled(shape, rng, dtype="float64"):
         return {key: filled(child, rng, dtype) for key, child in shape.items()}
     if isinstance(shape, list | tuple):
         return type(shape)([filled(child, rng, dtype) for child in shape])
+    if isinstance(shape, int | float | str):
+        raise ValueError(f"a shape is an int or a tuple of ints, got {shape!r}")
     return shape

@@ -108,7 +108,7 @@ def explained(line, h, cotangent, gradient, disagreement):
     return max(seen)
 
 
-def is_staircase(line, h, cotangent, disagreement):
+def is_staircase(line, h, cotangent, gradient, disagreement):
     """Whether the slope at step h may be only that of a tread of a staircase.
 
     Rounding inside forward can make one, with a slope on each tread: x (1 + erf(x)) / 2 far left.
@@ -120,5 +120,7 @@ def is_staircase(line, h, cotangent, disagreement):
         apart = abs(other - slope) > 0.5 * max(abs(disagreement), abs(slope), abs(other))
         near = h < step <= line.first * line.ratio**2
         if pair.usable and near and apart and not bent(line, pair, cotangent):
-            return True
+            residual, _ = compare(pair, cotangent, gradient)
+            if abs(residual) < 0.5 * abs(disagreement):  # and backward bears that one out
+                return True
     return False

@@ -121,7 +121,7 @@ def _weigh(line, cotangent, gradient, rtol):
             state = NULL
         else:
             rounded = explained(line, h, cotangent, gradient, residual)
-            rough = is_staircase(line, h, cotangent, residual)
+            rough = is_staircase(line, h, cotangent, gradient, residual)
             state = UNSURE if abs(residual) <= rounded or rough else DIFFERS
     else:
         state = UNSURE if doubt > power * scale else AGREES

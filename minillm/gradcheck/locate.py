@@ -12,8 +12,9 @@ from minillm.gradcheck.evidence import numeric_column
 
 __all__ = ["elements_to_try", "worst_by_bisection", "worst_of"]
 
-ALWAYS = 512  # elements of a leaf that are all tried
+ALWAYS = 512  # elements of a leaf that are all tried, unless forward takes seconds for them
 SECONDS = 3.0  # a larger leaf is tried whole if its function is fast enough for this
+LEAST = 32  # elements that are tried of a leaf, however slow its function
 SAMPLE = 192  # elements of a leaf that is not
 LARGEST = 8_000_000  # numbers in a numeric Jacobian
 
@@ -22,14 +23,13 @@ def elements_to_try(problem, index, rng):
     """Flat indices of the elements whose derivatives are to be known: all, or some."""
     size = problem.leaves[index].value.size
     room = max(LARGEST // max(problem.flat.size, 1), 8)
-    if size <= min(ALWAYS, room):
+    start = time.perf_counter()
+    problem.evaluate({index: problem.leaves[index].value})
+    seconds = 2 * (time.perf_counter() - start)  # for one element
+    if size <= room and size * seconds < (3 * SECONDS if size <= ALWAYS else SECONDS):
         return np.arange(size)
-    if size <= room:
-        start = time.perf_counter()
-        problem.evaluate({index: problem.leaves[index].value})
-        if 2 * size * (time.perf_counter() - start) < SECONDS:
-            return np.arange(size)
-    return np.sort(rng.choice(size, min(SAMPLE, room, size), replace=False))
+    n = min(max(min(SAMPLE, int(SECONDS / seconds)), LEAST), room, size)
+    return np.sort(rng.choice(size, n, replace=False))
 
 
 def worst_of(analytic, numeric, tolerance, count=5):

@@ -17,7 +17,7 @@ CAUSES = {
     "missing": ("missing", "{leaf} is differentiated, but its gradient is not returned"),
     "structure": (
         "missing",
-        "a gradient was left out of what backward returns, or is not an array",
+        "what backward returns is not one array for each argument, in their order",
     ),
     "mutates": (
         "mutates",
@@ -49,7 +49,10 @@ def of_contract(findings, evidence):
             cause, text = _behind_shape(finding, evidence) or (cause, text)
         text = text.format(leaf=finding.leaf)
         found.append(Diagnosis(cause, finding.leaf, text, 0.6 if cause == "shape" else 0.9))
-    return list(dict.fromkeys(found))
+    said: dict[tuple[str, str], Diagnosis] = {}
+    for diagnosis in found:
+        said.setdefault((diagnosis.cause, diagnosis.message), diagnosis)
+    return list(said.values())
 
 
 def _draws(findings, evidence):

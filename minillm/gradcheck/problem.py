@@ -56,7 +56,7 @@ class Problem:
         if not self.leaves:
             raise ValueError(
                 "nothing to differentiate: no argument holds a float32 or float64 array, got "
-                + (", ".join(f"{n}: {type(a).__name__}" for n, a in self.named()) or "no arguments")
+                + (", ".join(f"{n}: {_kind(a)}" for n, a in self.named()) or "no arguments")
             )
         self.out: Any = None
         self.cache: Any = None
@@ -238,6 +238,10 @@ def _copied(value):
         return copy.deepcopy(value)
     except Exception:  # a lock, a module: it can only be shared
         return value
+
+
+def _kind(arg):
+    return f"{arrays.dtype_name(arg)} array" if arrays.is_array(arg) else type(arg).__name__
 
 
 def _looks(leaf):

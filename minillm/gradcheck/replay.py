@@ -26,8 +26,14 @@ def replay_line(called, args, kwargs, names, options):
         remark = "" if text else f"  # args: {_fingerprint(args)}"
         parts.append(text or "args")
     if kwargs:
-        text = ", ".join(f"{key!r}: {_value(value)}" for key, value in kwargs.items())
+        opaque = [
+            key for key, value in kwargs.items() if repr(value).startswith(("<", "Generator"))
+        ]
+        text = ", ".join(
+            f"{key!r}: {key if key in opaque else _value(value)}" for key, value in kwargs.items()
+        )
         parts.append(f"{{{text}}}")
+        remark += f"  # {', '.join(opaque)}: as it was" if opaque else ""
     parts += [f"names={tuple(names)!r}"] if names is not None else []
     parts += [f"{key}={value!r}" for key, value in options.items() if key != "diagnose"]
     return ", ".join(parts) + ")" + remark
@@ -57,6 +63,8 @@ def _value(value):
             return _fingerprint([value])
         dtype = "" if held.dtype in (np.float64, np.int64, np.bool_) else f", {str(held.dtype)!r}"
         numbers = re.sub(r"\b(inf|nan)\b", r"np.\1", repr(held.tolist()))
+        if type(value).__module__.partition(".")[0] == "torch":
+            return f"torch.tensor({numbers.replace('np.', 'torch.')}, dtype={value.dtype})"
         return f"np.array({numbers}{dtype})"
     return repr(value)
 

@@ -10,11 +10,13 @@ from minillm.gradcheck.judge import judge
 from minillm.gradcheck.mistakes import of_contract
 from minillm.gradcheck.opinion import second_opinion
 from minillm.gradcheck.report import FAIL, INCONCLUSIVE, PASS, LeafResult, Report
-from minillm.gradcheck.steps import Line, default_rtol
+from minillm.gradcheck.steps import Line, default_rtol, length
 from minillm.gradcheck.view import AGREES, DIFFERS, NULL
+from minillm.tree import leaves
 
 __all__ = ["run"]
 
+SALT = 0x67726164  # a stream of our own: the inputs may well come from default_rng(seed)
 MOVES = 3  # how often a point that lies on a kink is moved
 ADVICE = {
     "vanishes": "the gradient is zero within rounding in every direction tried: check at values "
@@ -65,8 +67,10 @@ def run(problem, subject, setting, replay=""):
     """Check a problem; where it lies on a kink, the same problem near by."""
     setting.check_names(problem)
     report = Report(subject, setting.seed, setting.scope, replay=replay)
+    held = [name for name, arg in problem.named() if any(type(x) is float for _, x in leaves(arg))]
+    constant = [f"{', '.join(held)}: Python numbers are constants, only arrays are differentiated"]
     for attempt in range(MOVES + 1):
-        rng = np.random.default_rng([setting.seed, attempt])
+        rng = np.random.default_rng([setting.seed, attempt, SALT])
         _attempt(problem, setting, rng, report)
         report.evaluations += problem.evaluations
         report.backwards += problem.backwards
@@ -75,6 +79,9 @@ def run(problem, subject, setting, replay=""):
             break
         report.notes = [f"a kink at the point, seen by {', '.join(kinks)}: moved by 2 %"]
         problem = problem.moved(rng)
+    report.notes = (constant if held else []) + report.notes
+    if all(leaf.reason == "empty" for leaf in report.leaves):
+        report.notes.append("nothing was compared: the arrays are empty")
     return report
 
 
@@ -128,10 +135,11 @@ def _leaf(problem, index, contract, setting, rng, result):
         elif found.state == AGREES:
             _set(result, PASS)
         else:
-            zero = (
-                found.state == NULL and found.reason != "noise" and setting.may_vanish(result.name)
-            )
+            result.error = result.tolerance = None
+            zero = found.state == NULL and found.reason != "noise"
+            zero = zero and setting.may_vanish(result.name)
             _set(result, PASS if zero else INCONCLUSIVE, found.reason)
+            result.message = "zero within rounding, as allowed" if zero else result.message
         return found
     return None
 
@@ -156,6 +164,8 @@ def _explain(problem, failed, contract, judgements, setting, rng, report):
         numeric = evidence.numeric(index, cotangent)
         tolerance = 20 * default_rtol(problem.precision(index))
         result.n_wrong, result.worst = locate.worst_of(gradient, numeric, tolerance)
+        if np.isfinite(numeric).all() and (norm := length(numeric)):
+            result.error, result.norm = length(gradient - numeric) / norm, norm
         if len(subsets[index]) < gradient.size:
             result.worst = locate.worst_by_bisection(
                 problem, index, cotangent, gradient, steps[index], rng

@@ -91,13 +91,14 @@ class Line:
         if h not in self.pairs:
             x = self.problem.leaves[self.index].value
             step = h * self.direction
-            least = (
-                4 * self.problem.leaves[self.index].eps * np.abs(x)
-            )  # an element far larger than the rest moves, too
+            # an element far larger than the rest moves, too
+            least = 4 * self.problem.leaves[self.index].eps * np.abs(x)
             step = np.where(np.abs(step) < least, np.sign(self.direction) * least, step)
-            ends = [self.problem.rounded(self.index, x + side * step) for side in (1, -1)]
+            with np.errstate(over="ignore"):  # an infinite end makes the step unusable
+                ends = [self.problem.rounded(self.index, x + side * step) for side in (1, -1)]
             plus, minus = (self.problem.evaluate({self.index: end}) for end in ends)
-            direction = (ends[0] - ends[1]) / (2 * h)
+            with np.errstate(invalid="ignore", over="ignore"):
+                direction = (ends[0] - ends[1]) / (2 * h)
             faithful = length(direction - self.direction) <= UNFAITHFUL * length(self.direction)
             self.pairs[h] = Pair(h, plus, minus, self.problem.flat, direction, faithful)
         return self.pairs[h]

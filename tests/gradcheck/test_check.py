@@ -112,23 +112,28 @@ def test_the_replay_line_is_the_same_case(seed, args):
 
 
 def test_the_replay_line_of_an_op_and_of_keyword_arguments():
+    def forward(w, *, ids):
+        return w[ids], None
+
+    def backward(dout, cache):
+        return np.zeros((3, 2))
+
     for report in (
         check_op(softmax, {"x": (5, 1)}, {"axis": -1}, seed=2),
-        check_vjp(
-            lambda w, *, ids: (w[ids], None),
-            lambda d, c: np.zeros((3, 2)),
-            draw((3, 2)),
-            {"ids": np.array([0, 2, 2], np.int32)},
-        ),
+        check_vjp(forward, backward, draw((3, 2)), {"ids": np.array([0, 2, 2], np.int32)}),
     ):
-        names = {name: getattr(gradcheck, name) for name in gradcheck.__all__} | {
-            "np": np,
-            "softmax": softmax,
-        }
-        names["forward"] = lambda w, *, ids: (w[ids], None)
-        names["<lambda>"] = None
-        line = report.replay.replace("forward, forward", "forward, lambda d, c: np.zeros((3, 2))")
-        assert eval(line, names).leaves == report.leaves
+        names = {name: getattr(gradcheck, name) for name in gradcheck.__all__}
+        names |= {"np": np, "softmax": softmax, "forward": forward, "backward": backward}
+        assert eval(report.replay, names).leaves == report.leaves
+
+
+def test_what_has_no_name_is_named_for_its_part_in_a_replay_line():
+    rng = np.random.default_rng(3)
+    report = check_vjp(
+        lambda x, rng: (x * rng.random(3), x), lambda d, x: 5 * d, draw(3), {"rng": rng}
+    )
+    line = "check_vjp(forward, backward, draw(3, seed=0), {'rng': rng})  # rng: as it was"
+    assert report.replay == line
 
 
 def test_large_arrays_are_named_by_a_checksum():
@@ -402,3 +407,91 @@ def test_named_tuples():
     report = check_vjp(forward, backward, [Pair(*draw(3, 3))])
     assert report.verdict == "pass"
     assert [leaf.shape for leaf in report.leaves] == [(3,), (3,)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_upstream_gradients_are_no_inputs(seed):
+    """Both may come from default_rng(seed), and a backward may be right for a dout equal to x."""
+    seen = []
+
+    def forward(x, y):
+        return x * y, (x, y)
+
+    def backward(dout, cache):
+        seen.append(dout)
+        return dout * cache[1], dout * cache[0]
+
+    x, y = draw((4, 6), (4, 6), seed=seed)
+    check_vjp(forward, backward, (x, y), seed=seed)
+    check_op(relu, {"x": (4, 6)}, seed=seed)
+    for dout in seen:
+        for values in (x, y):
+            assert abs(np.corrcoef(dout.ravel(), values.ravel())[0, 1]) < 0.9
+
+
+def test_a_projection_that_needs_a_cotangent_of_its_own():
+    """Wrong, but right for every dout that is a multiple of y."""
+
+    def forward(x, y):
+        return y - x * (x * y).sum(-1, keepdims=True) / (x * x).sum(-1, keepdims=True), (x, y)
+
+    def project(d, on):
+        return d - on * (on * d).sum(-1, keepdims=True) / (on * on).sum(-1, keepdims=True)
+
+    def backward(dout, cache):
+        x, y = cache
+        square = (x * x).sum(-1, keepdims=True)
+        dot = (x * y).sum(-1, keepdims=True)
+        along = (dout * x).sum(-1, keepdims=True)
+        dx = -(dout * dot + along * y) / square + 2 * along * dot * x / square**2
+        return dx, project(dout, y)
+
+    for seed in range(30):
+        assert (
+            check_vjp(forward, backward, draw((4, 6), (4, 6), seed=seed), seed=seed).verdict
+            == "fail"
+        )
+
+
+def test_a_python_number_is_said_to_be_constant():
+    report = check_vjp(lambda x, b: (x * b, b), lambda d, b: (d * b, None), [np.ones(3), 2.0])
+    assert report.verdict == "pass"
+    assert "b: Python numbers are constants" in str(report)
+    counted = check_vjp(lambda x, n: (x * n, n), lambda d, n: (d * n, None), [np.ones(3), 2])
+    assert "constants" not in str(counted)
+
+
+def test_nothing_is_compared_where_all_is_empty():
+    report = check_vjp(lambda x: (x * 2, x), lambda d, x: d * 3, draw((0, 3)))
+    assert report.verdict == "pass"
+    assert "nothing was compared: the arrays are empty" in str(report)
+
+
+def test_a_failure_is_as_large_as_the_gradient_is_off():
+    for seed in range(10):
+        report = check_vjp(
+            lambda x: (np.sin(x), x), lambda d, x: 2 * d * np.cos(x), draw((3, 4)), seed=seed
+        )
+        assert report.leaves[0].error == pytest.approx(1, rel=1e-6)
+
+
+def test_an_unknown_option_is_named():
+    with pytest.raises(ValueError, match="no option tol; there are seed, scope, rtol"):
+        check_vjp(affine, affine_backward, ARGS, tol=1e-3)
+
+
+def test_a_slow_forward_is_not_asked_for_every_element(monkeypatch):
+    import time
+
+    from minillm.gradcheck import locate
+
+    monkeypatch.setattr(locate, "SECONDS", 0.02)
+
+    def forward(x):
+        time.sleep(0.001)
+        return np.sin(x), x
+
+    report = check_vjp(forward, lambda d, x: 1.5 * d * np.cos(x), draw(400), diagnose=False)
+    assert report.verdict == "fail"
+    assert report.evaluations < 400
+    assert len(report.leaves[0].worst) == 3

@@ -151,7 +151,9 @@ def test_a_gradient_that_cancels_vanishes():
         e = np.exp(x)
         return (e / e.sum(-1, keepdims=True)).sum(-1), x
 
-    assert reason(check_vjp(forward, lambda d, x: np.zeros_like(x), [normal(4, 9)])) == ["vanishes"]
+    report = check_vjp(forward, lambda d, x: np.zeros_like(x), [normal(4, 9)])
+    # in one of the rows, or in all, the sum may come out as 1 exactly
+    assert reason(report) in (["vanishes"], ["no influence"])
 
 
 def test_saturation():
