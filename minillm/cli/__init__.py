@@ -48,13 +48,15 @@ for command in (demo, train, eval_, generate, bench, gradcheck):
 def run(args=None):
     """Run one command line and return its exit code; a mistake is printed as one line."""
     args = sys.argv[1:] if args is None else list(args)
+    code = DONE
     try:
         try:
             with cli.make_context("minillm", args) as context:
                 code = cli.invoke(context) or DONE
         except click.exceptions.Exit as stop:  # --help and --version
             code = stop.exit_code
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by the caller: minillm ... >&-
+            sys.stdout.flush()
         return code
     except click.ClickException as error:
         return _report(one_line(error), MISTAKE)
@@ -62,7 +64,7 @@ def run(args=None):
         return _report(error, MISTAKE)
     except BrokenPipeError:  # the reader has seen enough: minillm ... | head
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the flush at exit)
-        return DONE
+        return code
     except OSError as error:  # a disk, a right, a name: not a mistake in these files
         where = f"{error.filename}: " if error.filename else ""
         return _report(f"{where}{error.strerror or error}", MISTAKE)

@@ -33,15 +33,21 @@ def check_file(file, as_json, *, full, rtol, seed, **typed):
             check.flags = _flags(**strictness)
             _run(check, file, **strictness)
             if len(checks) > 1 and not as_json:
-                print(f"{check.name:<{width}}  {_summary(check)}", file=stdout, flush=True)
+                with contextlib.suppress(BrokenPipeError):  # the exit code is still wanted
+                    print(f"{check.name:<{width}}  {_summary(check)}", file=stdout, flush=True)
     worst = max((check.verdict for check in checks), key=list(CODES).index)
+    with contextlib.suppress(BrokenPipeError):
+        _print_all(checks, file, worst, seed, as_json)
+    return CODES[worst]
+
+
+def _print_all(checks, file, worst, seed, as_json):
     if as_json:
         document = {"file": file, "verdict": worst, "seed": seed, "pairs": []}
         document["pairs"] = [check.to_dict() for check in checks]
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
         _print_reports(checks)
-    return CODES[worst]
 
 
 def _flags(full, rtol, seed):

@@ -144,7 +144,7 @@ def test_an_exception_in_the_file_is_one_pair_s_failure(minillm):
     [
         ("import sys; sys.exit(0)", "layers.py:2: it calls sys.exit(0)"),
         ("return x", "forward must return (out, cache), got ndarray"),
-        ("return None, x", "forward must return floating arrays, got NoneType as its output"),
+        ("return None, x", "forward must return float32 or float64 arrays, got nothing"),
         ("return x @ x, x", "layers.py:2: ValueError: matmul"),
         ("return softmax(x)", "layers.py:2: RecursionError: maximum recursion depth exceeded"),
     ],
@@ -536,3 +536,28 @@ def test_an_endless_loop_can_be_interrupted():
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=60)[1] == "minillm: interrupted\n"
     assert process.returncode == 3
+
+
+@pytest.mark.parametrize("reader", ["head -n 1", "true"])
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_reader_that_stops_early_does_not_turn_a_failure_into_a_success(tmp_path, reader, flags):
+    file = tmp_path / "layers.py"
+    file.write_text("def f(x): return x * x, x\ndef f_backward(d, x): return d * x\n")
+    line = shlex.join(
+        [sys.executable, "-m", "minillm", "gradcheck", str(file), "-a", "x=9,9", *flags]
+    )
+    done = subprocess.run(
+        ["bash", "-c", f"{line} | {reader} > /dev/null; exit ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_closed_stdout_is_no_fault(tmp_path):
+    file = tmp_path / "layers.py"
+    file.write_text("def f(x): return x * x, x\ndef f_backward(d, x): return 2 * d * x\n")
+    line = shlex.join([sys.executable, "-m", "minillm", "gradcheck", str(file), "-a", "x=3"])
+    done = subprocess.run(["bash", "-c", f"{line} >&-"], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0
