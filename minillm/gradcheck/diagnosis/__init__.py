@@ -62,6 +62,7 @@ RULES = (
     local.outer,
     local.elementwise,
     slopes.smooth,
+    slopes.one_number,
     slopes.known_slope,
     slopes.weight,
     derived.paths,

@@ -4,7 +4,7 @@ import numpy as np
 
 from minillm.gradcheck.diagnosis._view import Guess
 
-__all__ = ["follows", "known_slope", "smooth", "weight"]
+__all__ = ["follows", "known_slope", "one_number", "smooth", "weight"]
 
 ENOUGH = 4  # wrong elements from which a formula that fits them all is no accident
 
@@ -25,6 +25,34 @@ def smooth(view):
             says = (
                 f"is off by a factor that follows the values of {name} (from {ratio.min():.3g} to "
                 f"{ratio.max():.3g}): a local derivative is probably wrong."
+            )
+            yield Guess("local_derivative", 0.75, says)
+            return
+
+
+def one_number(view):
+    """A single number's derivative is off by a factor that follows another leaf's values."""
+    if view.size != 1 or not view.whole or len(view.blocks) != 1 or view.rows.size < 12:
+        return
+    live = ~view.n_zero[:, 0] if view.known.size else np.zeros(0, dtype=bool)
+    if live.sum() < 12 or (~live & ~view.a_zero[:, 0]).any():
+        return
+    ratio = view.ka[live, 0] / view.kn[live, 0]
+    if np.ptp(ratio) <= 10 * view.relative * np.abs(ratio).max():
+        return
+    for leaf in view.evidence.leaves:
+        if np.size(leaf.value) != view.evidence.out_size:
+            continue
+        values = np.ravel(leaf.value)[view.rows][live]
+        if words := _formula(ratio, leaf.name, values, view.relative):
+            says = f"is, in each output, the true derivative times {words}: a factor is off."
+            yield Guess("local_derivative", 0.87, says)
+            return
+        if follows(ratio, values):
+            says = (
+                f"is off, in each output, by a factor that follows the values of {leaf.name} "
+                f"(from {ratio.min():.3g} to {ratio.max():.3g}): a local derivative is probably "
+                "wrong."
             )
             yield Guess("local_derivative", 0.75, says)
             return
@@ -51,16 +79,11 @@ def known_slope(view):
             yield Guess("local_derivative", 0.7, says, float(ratio[0]))
         return
     for name, values in _values(view):
-        for words, made in _formulas(name, values[wrong]):
-            scaled = ratio / made
-            varied = np.ptp(made) > 0.05 * np.abs(made).max()
-            if varied and np.ptp(scaled) <= 20 * view.relative * np.abs(scaled).max():
-                where = (
-                    "" if wrong.all() else f" at the {int(wrong.sum())} elements where it is off"
-                )
-                says = f"is the true gradient times {words}{where}: a local derivative is wrong."
-                yield Guess("local_derivative", 0.87, says)
-                return
+        if words := _formula(ratio, name, values[wrong], view.relative):
+            where = "" if wrong.all() else f" at the {int(wrong.sum())} elements where it is off"
+            says = f"is the true gradient times {words}{where}: a local derivative is wrong."
+            yield Guess("local_derivative", 0.87, says)
+            return
 
 
 def weight(view):
@@ -113,6 +136,16 @@ def _values(view):
             yield f"({view.name} - {leaf.name})", x - np.ravel(leaf.value)
 
 
+def _formula(ratio, name, values, relative):
+    """The words of the first formula of the values that the ratios are, up to a constant."""
+    for words, made in _formulas(name, values):
+        scaled = ratio / made
+        varied = np.ptp(made) > 0.05 * np.abs(made).max()
+        if varied and np.ptp(scaled) <= 20 * relative * np.abs(scaled).max():
+            return words
+    return None
+
+
 def _formulas(name, v):
     """Slopes, and values for slopes, that people leave out or put in."""
     with np.errstate(all="ignore"):
@@ -125,5 +158,5 @@ def _formulas(name, v):
             f"1 - tanh({name}) squared": 1 - np.tanh(v) ** 2,
             f"exp({name})": np.exp(v),
         }
-        made |= {f"1 / ({words})": 1 / values for words, values in made.items()}
+        made |= {f"1 / {words}": 1 / values for words, values in made.items()}
     return [(w, m) for w, m in made.items() if np.isfinite(m).all() and m.all()]
