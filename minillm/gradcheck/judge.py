@@ -51,6 +51,7 @@ def judge(problem, index, cotangents, gradients, rng, rtol=None, n_lines=2):
         apart = [
             _of_band(problem, index, band, cotangents, gradients, rng, rtol)
             for band in bands(leaf.value, leaf.eps)
+            for _ in range(n_lines)
         ]
         decides = max(apart, key=lambda judgement: _rank(judgement.view), default=decides)
     if decides.state == DIFFERS:

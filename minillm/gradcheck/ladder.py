@@ -7,13 +7,14 @@ difference at the smallest one.
 import numpy as np
 
 from minillm.gradcheck.kinks import bent, explained, has_kink, is_staircase, jumps
-from minillm.gradcheck.rounding import beside_upstream, only_rounding
+from minillm.gradcheck.rounding import beside_outputs, only_rounding
 from minillm.gradcheck.steps import compare
 from minillm.gradcheck.view import AGREES, DIFFERS, KINK, NULL, UNSURE, View
 
 __all__ = ["SAFETY", "climb"]
 
 POWER = {"float64": 1e-2, "float32": 3e-2}  # an uncertainty above this share has none
+FINEST = 1e-12  # of the first step; no finer one is tried
 SAFETY = 10.0  # between an estimated error and a tolerance
 
 
@@ -60,7 +61,7 @@ def _deepened(line, cotangents, gradients, rtol):
             and SAFETY * line.measured_noise(cotangent) / h < abs(view.residual)
             for view, cotangent in zip(views, cotangents, strict=True)
         ]
-        if not any(clear) or not line.pair(h).usable:
+        if not any(clear) or h < FINEST * line.first or not line.pair(h).usable:
             return views
 
 
@@ -76,6 +77,16 @@ def _best(line, cotangent, gradient):
     finite = sorted((h for h, pair in line.pairs.items() if pair.usable), reverse=True)
     if not finite:
         return min(line.pairs), np.nan, 0.0, np.inf
+    near = [h for h in finite if h <= line.scale]
+    if near and len(near) < len(finite):  # a parabola allows any step, but few functions are one
+        best = _best_of(line, cotangent, gradient, near)
+        if SAFETY * best[3] <= POWER[line.problem.precision(line.index)] * best[2]:
+            return best
+    return _best_of(line, cotangent, gradient, finite)
+
+
+def _best_of(line, cotangent, gradient, finite):
+    """The best among some steps, the largest first."""
     straight = [h for h in finite if not bent(line, line.pairs[h], cotangent)]
     steps = straight or finite
     rounding = line.measured_noise(cotangent)
@@ -125,6 +136,7 @@ def _weigh(line, cotangent, gradient, rtol):
             state = UNSURE if abs(residual) <= rounded or rough else DIFFERS
     else:
         state = UNSURE if doubt > power * scale else AGREES
-    if state == UNSURE and beside_upstream(line.problem, line.index, cotangent, scale):
+    within = abs(residual) <= rtol * scale + doubt
+    if state == UNSURE and within and beside_outputs(line.problem, line.index, cotangent, scale):
         state = NULL  # both gradients are what cancelling left
     return View(state, residual, scale, error, h)

@@ -3,7 +3,7 @@
 Softmax over a single key has the gradient p (dp - p dp), which is zero on paper and 1e-17 in
 practice. No size tells that from a small gradient, since the terms that cancelled are not seen. But
 it is another number as soon as the arguments move in their last digits, and a gradient is not. What
-1 - 0.2 - 0.8 leaves does not even move; beside an upstream gradient of ordinary size it is nothing.
+1 - 0.2 - 0.8 leaves does not even move; beside the outputs it is nothing.
 """
 
 import numpy as np
@@ -12,9 +12,9 @@ from minillm.gradcheck.contract import Contract, gradients_of
 from minillm.gradcheck.problem import scale_of
 from minillm.gradcheck.steps import length
 
-__all__ = ["beside_upstream", "changes_with_a_hair", "only_rounding"]
+__all__ = ["beside_outputs", "changes_with_a_hair", "only_rounding"]
 
-LAST_DIGITS = 8  # of the upstream gradient, within which a gradient may be what cancelling left
+LAST_DIGITS = 8  # of the outputs, within which a gradient may be what cancelling left
 
 HAIR = 1000.0  # how far an argument moves, in units of its dtype's precision
 HAIRS = 8  # how often; rounding often comes out alike
@@ -35,7 +35,7 @@ def only_rounding(problem, index, cotangents, gradients):
     bool
     """
     k = _largest(gradients)
-    within = beside_upstream(problem, index, cotangents[k], length(gradients[k]))
+    within = beside_outputs(problem, index, cotangents[k], length(gradients[k]))
     return within or changes_with_a_hair(problem, index, cotangents, gradients)
 
 
@@ -51,10 +51,11 @@ def changes_with_a_hair(problem, index, cotangents, gradients):
     return False
 
 
-def beside_upstream(problem, index, cotangent, size):
-    """Whether a gradient of this size lies within the last digits of the upstream one."""
-    leaf = problem.leaves[index]
-    return size * scale_of(leaf.value) <= LAST_DIGITS * leaf.eps * length(cotangent)
+def beside_outputs(problem, index, cotangent, size):
+    """Whether a gradient of this size is within the last digits of the outputs it belongs to."""
+    swing = size * scale_of(problem.leaves[index].value)
+    eps = float(np.finfo(problem.precision(index)).eps)
+    return swing <= LAST_DIGITS * eps * length(cotangent * problem.flat)
 
 
 def _largest(gradients):

@@ -317,7 +317,8 @@ def test_importing_the_checker_imports_numpy_alone():
     import sys
 
     code = (
-        "import sys; import minillm.gradcheck\n"
+        "import sys; import minillm.gradcheck as g\n"
+        "assert all(callable(getattr(g, name)) for name in g.__all__)\n"
         "heavy = {'torch', 'cupy', 'hypothesis', 'pytest', 'matplotlib', 'click', 'scipy'}\n"
         "print(sorted(heavy & set(sys.modules)), 'minillm.models' in sys.modules)"
     )
