@@ -10,7 +10,7 @@ from minillm.gradcheck.steps import Line, compare, length
 __all__ = ["bent", "explained", "has_kink", "is_staircase", "jumps", "torn"]
 
 ROUGH = 0.01  # of the outputs' size: no rounding is that large
-TEARS = 4  # ways to part a direction before a leaf fails
+TEARS = 8  # ways to part a direction before a leaf fails
 
 
 def bent(line, pair, cotangent):

@@ -52,10 +52,13 @@ def changes_with_a_hair(problem, index, cotangents, gradients):
 
 
 def beside_outputs(problem, index, cotangent, size):
-    """Whether a gradient of this size is within the last digits of the outputs it belongs to."""
+    """Whether a gradient of this size is within the last digits of the outputs it belongs to.
+
+    And within those of the upstream gradient: beside large outputs, a small bias is no rounding.
+    """
     swing = size * scale_of(problem.leaves[index].value)
     eps = float(np.finfo(problem.precision(index)).eps)
-    return swing <= LAST_DIGITS * eps * length(cotangent * problem.flat)
+    return swing <= LAST_DIGITS * eps * min(length(cotangent), length(cotangent * problem.flat))
 
 
 def _largest(gradients):
