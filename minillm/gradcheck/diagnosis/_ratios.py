@@ -23,10 +23,16 @@ def named_ratio(ratio, view):
         (text for value, text in _SMALL if abs(size - value) <= tolerance * value),
         None,
     )
-    for value, text in _candidates(view):
-        if value > 0 and abs(size - value) <= tolerance * value:
-            return (f"{small}, or {text}" if small and small not in text else text), True
-    return (small, False) if small else None
+    fitting = [
+        text
+        for value, text in _candidates(view)
+        if value > 0 and abs(size - value) <= tolerance * value
+    ]
+    if not fitting:
+        return (small, False) if small else None
+    text, root = fitting[0], next((text for text in fitting if "root" in text), fitting[0])
+    text += f"; or {root}" if root != text else ""  # sqrt(d) is forgotten more often than d
+    return (f"{small}, or {text}" if small and small not in text else text), True
 
 
 def name_of_ratio(ratio):

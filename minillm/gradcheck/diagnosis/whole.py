@@ -24,8 +24,8 @@ def zero(view):
 def factor(view):
     """The same number times the true gradient everywhere; minus one is a turned sign."""
     ratio, exact = _ratio(view.ka, view.kn, view.tol[view.known])
-    if not exact or view.a_zero.all():
-        return
+    if not exact or view.a_zero.all() or abs(ratio - 1) <= 1e-4:
+        return  # what is wrong may be one element, which is not among the known ones
     shown = name_of_ratio(ratio)
     if abs(ratio + 1) <= 10 * view.relative:
         says = "is the negative of the true gradient (ratio -1.000): a sign is probably turned."
