@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minillm.gradcheck import check_vjp
-from minillm.gradcheck.contract import Contract, by_argument
+from minillm.gradcheck.gradients import Contract, by_argument
 from minillm.gradcheck.problem import Problem
 from minillm.tree import leaves, map_leaves
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from minillm.gradcheck import arrays
-from minillm.gradcheck.contract import Contract, by_argument, gradients_of
+from minillm.gradcheck.gradients import Contract, by_argument, gradients_for
 from minillm.tree import leaves
 
 __all__ = ["Evidence"]
@@ -33,9 +33,7 @@ class Evidence:
         self.args, self.kwargs = problem.args, problem.kwargs
         self.out_size = problem.flat.size
         self.cotangents = [rng.standard_normal(self.out_size) for _ in range(3)]
-        self.precision = (
-            max(np.finfo(problem.precision(i)).eps for i in range(len(problem.leaves))) ** 0.5
-        )
+        self.precision = problem.eps**0.5
         self._columns, self._analytic, self._rows = {}, {}, {}
 
     def known(self, index):
@@ -60,8 +58,7 @@ class Evidence:
         """What backward says of a leaf, of its shape; NaN where it says nothing usable."""
         key = cotangent.tobytes()
         if key not in self._analytic:
-            raw = self._problem.vjp(cotangent)
-            self._analytic[key] = gradients_of(self._problem, Contract(), raw)
+            self._analytic[key] = gradients_for(self._problem, cotangent)
         found = self._analytic[key][index]
         return np.full(self.leaves[index].value.shape, np.nan) if found is None else found
 
@@ -70,10 +67,8 @@ class Evidence:
         leaf = self.leaves[index]
         found = by_argument(self._problem, Contract(), self._problem.vjp(cotangent))
         name = self._problem.names[leaf.argument]
-        for path, gradient in leaves(found.get(leaf.argument)):
-            if leaf.name == (f"{name}.{path}" if path else name) and arrays.is_array(gradient):
-                return arrays.host(gradient).astype(np.float64)
-        return None
+        gradient = dict(leaves(found.get(leaf.argument), f"{name}.")).get(leaf.name)
+        return arrays.host(gradient).astype(np.float64) if arrays.is_array(gradient) else None
 
     def rows(self, index):
         """(out_size, leaf size) analytic derivatives, or None where there are too many outputs."""

@@ -40,10 +40,8 @@ def judge(problem, index, cotangents, gradients, rng, rtol=None, n_lines=2):
     judgements: list[Judgement] = []
     for _ in range(n_lines):
         line = Line.random(problem, index, rng)
-        views = look(line, cotangents, gradients, rtol, h)
-        found = max(range(len(views)), key=lambda i: _rank(views[i]))
-        h = views[found].h
-        judgements.append(_judgement(line, views, found, rtol, cotangents, gradients))
+        judgements.append(_along(line, cotangents, gradients, rtol, h))
+        h = judgements[-1].h
         if judgements[-1].state in (KINK, DIFFERS):
             break
     decides = max(judgements, key=lambda judgement: _rank(judgement.view))
@@ -65,9 +63,7 @@ def _of_band(problem, index, band, cotangents, gradients, rng, rtol):
     """The judgement of some elements of a leaf, on their own gradient's norm."""
     line = Line.random(problem, index, rng, band)
     own = [np.where(band, gradient, 0.0) for gradient in gradients]
-    views = look(line, cotangents, own, rtol)
-    found = max(range(len(views)), key=lambda i: _rank(views[i]))
-    return _judgement(line, views, found, rtol, cotangents, own)
+    return _along(line, cotangents, own, rtol)
 
 
 def _rank(view):
@@ -75,7 +71,10 @@ def _rank(view):
     return (NULL, AGREES, UNSURE, KINK, DIFFERS).index(view.state), view.relative
 
 
-def _judgement(line, views, found, rtol, cotangents, gradients):
+def _along(line, cotangents, gradients, rtol, h=None):
+    """The judgement along one line, by the view that decides."""
+    views = look(line, cotangents, gradients, rtol, h)
+    found = max(range(len(views)), key=lambda i: _rank(views[i]))
     view = views[found]
     tolerance = rtol + (SAFETY * view.error / view.scale if view.scale else 0.0)
     unclear = view.state in (NULL, UNSURE, KINK)

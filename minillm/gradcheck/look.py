@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minillm.gradcheck.contract import Contract, gradients_of
+from minillm.gradcheck.gradients import gradients_for
 from minillm.gradcheck.ladder import climb
 from minillm.gradcheck.rounding import only_rounding
 from minillm.gradcheck.steps import compare, length
@@ -103,10 +103,7 @@ def _around_kinks(line, cotangents, gradients, rtol, h):
     if length(pair.slope * bent) > length(pair.slope) / 2:
         return None  # these outputs are what the line is about
     kept = [np.where(bent, 0.0, cotangent) for cotangent in cotangents]
-    asked = [
-        gradients_of(line.problem, Contract(), line.problem.vjp(cotangent))[line.index]
-        for cotangent in kept
-    ]
+    asked = [gradients_for(line.problem, cotangent)[line.index] for cotangent in kept]
     if any(gradient is None for gradient in asked):
         return None
     own = [np.where(line.direction != 0, gradient, 0.0) for gradient in asked]

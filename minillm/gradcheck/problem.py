@@ -48,9 +48,8 @@ class Problem:
         self.fresh_cache = False  # whether a cache serves one backward only
         self.leaves: list[Leaf] = []
         for index, (name, arg) in enumerate(zip(self.names, self.args, strict=True)):
-            for path, leaf in leaves(arg):
+            for full, leaf in leaves(arg, f"{name}."):
                 if arrays.is_float(leaf):
-                    full = f"{name}.{path}" if path else name
                     values = arrays.host(leaf).astype(np.float64)
                     self.leaves.append(Leaf(full, values, arrays.dtype_name(leaf), index))
         if not self.leaves:
@@ -63,6 +62,11 @@ class Problem:
         self.coarse = False  # whether forward works in float32, whatever the leaves are
         self.flat = np.empty(0)  # the outputs at the point, flattened to float64
         self.outputs: list[tuple[str, np.ndarray]] = []
+
+    @property
+    def eps(self):
+        """The coarsest precision that a leaf is judged by."""
+        return max(float(np.finfo(self.precision(i)).eps) for i in range(len(self.leaves)))
 
     def named(self):
         return list(zip(self.names, self.args, strict=True))

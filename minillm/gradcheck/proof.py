@@ -6,10 +6,10 @@ checker that lets it pass there is not to blame, but that must be shown by other
 
 import numpy as np
 
-from minillm.gradcheck import arrays
-from minillm.gradcheck.contract import Contract, gradients_of
+from minillm.gradcheck.contract import changed, snapshot
+from minillm.gradcheck.evidence import numeric_columns
+from minillm.gradcheck.gradients import Contract, gradients_of
 from minillm.gradcheck.problem import Problem, scale_of
-from minillm.tree import leaves
 
 __all__ = ["is_right"]
 
@@ -37,12 +37,12 @@ def is_right(forward, backward, args, kwargs=None):
     """
     problem = Problem(forward, backward, args, kwargs)
     problem.start()
-    kept = _snapshot(problem.args)
+    kept = snapshot(problem.args)
     size = problem.flat.size
     rng = np.random.default_rng(0)
     cotangents = np.vstack([np.eye(size), rng.standard_normal((MIXTURES, size))])
     analytic = _analytic(problem, cotangents)
-    if analytic is None or not _equal(kept, _snapshot(problem.args)):
+    if analytic is None or changed(kept, problem.args):
         return False
     for index, rows in enumerate(analytic):
         if problem.leaves[index].value.size and not _agree(problem, index, cotangents, rows):
@@ -55,9 +55,9 @@ def _analytic(problem, cotangents):
     rows: list[list] = [[] for _ in problem.leaves]
     for cotangent in cotangents:
         dout = problem.cotangent(cotangent)
-        kept, contract = _snapshot(dout), Contract()
+        kept, contract = snapshot(dout), Contract()
         found = gradients_of(problem, contract, problem.backward_of(dout))
-        if contract.findings or not _equal(kept, _snapshot(dout)):
+        if contract.findings or changed(kept, dout):
             return None
         for row, gradient in zip(rows, found, strict=True):
             row.append(gradient.ravel())
@@ -81,29 +81,7 @@ def _agree(problem, index, cotangents, analytic):
 
 def _jacobian(problem, index, h):
     """(out_size, leaf size) derivatives of the outputs, and how far two steps lie apart."""
-    leaf = problem.leaves[index]
-    fine, coarse = np.empty((2, problem.flat.size, leaf.value.size))
-    for element in range(leaf.value.size):
-        fine[:, element] = _slope(problem, index, element, h)
-        coarse[:, element] = _slope(problem, index, element, 2 * h)
+    every = range(problem.leaves[index].value.size)
+    fine, coarse = (numeric_columns(problem, index, every, step) for step in (h, 2 * h))
     apart = float(np.max(np.abs(fine - coarse), initial=0.0))
     return fine, apart if np.isfinite(apart) else np.inf
-
-
-def _slope(problem, index, element, h):
-    """(out_size,) the central difference of the outputs by one element."""
-    ends = []
-    for side in (h, -h):
-        moved = problem.leaves[index].value.copy()
-        moved.reshape(-1)[element] += side
-        ends.append(problem.rounded(index, moved))
-    plus, minus = (problem.evaluate({index: end}) for end in ends)
-    return (plus - minus) / (ends[0] - ends[1]).reshape(-1)[element]
-
-
-def _snapshot(nest):
-    return [arrays.host(leaf) for _, leaf in leaves(nest) if arrays.is_array(leaf)]
-
-
-def _equal(before, after):
-    return all(arrays.same(a, b) for a, b in zip(before, after, strict=True))

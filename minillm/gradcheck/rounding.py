@@ -8,7 +8,7 @@ it is another number as soon as the arguments move in their last digits, and a g
 
 import numpy as np
 
-from minillm.gradcheck.contract import Contract, gradients_of
+from minillm.gradcheck.gradients import Contract, gradients_of
 from minillm.gradcheck.problem import scale_of
 from minillm.gradcheck.steps import length
 
