@@ -114,7 +114,7 @@ def check_module(module, args, kwargs=None, *, names=None, **options):
 
 def _checked(graph, kwargs, options, line):
     """The report of a check; one that says so where autograd took a gradient for unusable."""
-    setting = Setting(**options)
+    setting = Setting.of(options)
     graph.seed = setting.seed
     problem = Problem(graph.forward, graph.backward, graph.args, kwargs, graph.names)
     try:

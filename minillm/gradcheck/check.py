@@ -143,13 +143,7 @@ def check_op(op, inputs=None, kwargs=None, **options):
 
 
 def _checked(problem, subject, called, args, kwargs, names, options):
-    unknown = options.keys() - inspect.signature(Setting).parameters.keys()
-    if unknown:
-        raise ValueError(
-            f"no option {', '.join(sorted(unknown))}; there are "
-            f"{', '.join(inspect.signature(Setting).parameters)} and names"
-        )
-    setting = Setting(**options)
+    setting = Setting.of(options)
     line = replay_line(called, args, kwargs, names, options)
     return run(problem, subject, setting, line)
 

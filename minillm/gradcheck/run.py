@@ -1,5 +1,7 @@
 """One check from beginning to end: contract, verdicts, where it is wrong, what it may be."""
 
+import inspect
+
 import numpy as np
 
 from minillm.gradcheck import contract as contracts
@@ -51,6 +53,16 @@ class Setting:
         self.all_zero = allow_zero is True
         names = () if allow_zero in (True, False, None) else allow_zero
         self.zero = (names,) if isinstance(names, str) else tuple(names)
+
+    @classmethod
+    def of(cls, options):
+        """The setting of a call's keyword options; refuses one that there is not."""
+        known = inspect.signature(cls).parameters
+        unknown = options.keys() - known.keys()
+        if unknown:
+            names = ", ".join(sorted(unknown))
+            raise ValueError(f"no option {names}; there are {', '.join(known)} and names")
+        return cls(**options)
 
     def may_vanish(self, name):
         """Whether a zero gradient of this leaf is allowed, by its own or its argument's name."""

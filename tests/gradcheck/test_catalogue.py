@@ -8,11 +8,11 @@ import pytest
 import minillm
 from minillm import ops
 from minillm.bench.gradient_checkers import torch_gradcheck
-from minillm.gradcheck import awkward, check_vjp, run, selftest
+from minillm.gradcheck import awkward, check_vjp, selftest
 from minillm.gradcheck.catalogue import load
 from minillm.gradcheck.selftest import Pair, judge, right_cases, wrong_cases
-from minillm.gradcheck.view import DIFFERS
 from minillm.ops._state import Registry
+from tests.gradcheck.quick import first_failure_only
 
 SEEDS = range(20)
 ENTRIES = load()
@@ -41,20 +41,9 @@ def numpy_backend():
 
 
 @pytest.fixture
-def verdicts_only(monkeypatch):
-    """Checks that end with the first failure: what follows takes time and changes no verdict."""
-    judge_leaf = run.judge
-
-    def judge_until_one_fails(problem, *args):
-        if not hasattr(problem, "failed"):
-            found = judge_leaf(problem, *args)
-            if found.state != DIFFERS:
-                return found
-            problem.failed = found
-        return problem.failed
-
-    monkeypatch.setattr(run, "judge", judge_until_one_fails)
-    monkeypatch.setattr(run, "_explain", lambda *_: None)
+def verdicts_only():
+    with first_failure_only():
+        yield
 
 
 def bound(report):

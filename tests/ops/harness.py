@@ -10,7 +10,6 @@ import copy
 import functools
 import inspect
 import zlib
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -19,10 +18,9 @@ import torch
 import minillm
 from minillm import gradcheck
 from minillm.gradcheck.catalogue import Tools, load
-from minillm.gradcheck.judge import judge
-from minillm.gradcheck.view import DIFFERS
 from minillm.ops._state import Registry
 from minillm.tree import leaves, map_leaves
+from tests.gradcheck.quick import first_failure_only
 
 BACKENDS = ("numpy", "fast")
 EPS = np.finfo(np.float64).eps
@@ -242,20 +240,7 @@ def assert_killed(entry, times=3):
 
 def quick_report(forward, backward, args, kwargs, seed):
     """The report up to the first leaf that fails, which has the same verdict in less time."""
-    failed = []
-
-    def judge_until_one_fails(*arguments):
-        if not failed:
-            found = judge(*arguments)
-            if found.state != DIFFERS:
-                return found
-            failed.append(found)
-        return failed[0]
-
-    with (
-        mock.patch("minillm.gradcheck.run.judge", judge_until_one_fails),
-        mock.patch("minillm.gradcheck.run._explain"),
-    ):
+    with first_failure_only():
         return gradcheck.check_vjp(forward, backward, args, kwargs, seed=seed)
 
 
