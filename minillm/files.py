@@ -5,6 +5,7 @@ real name with `os.replace`, which either happens or does not. Whoever kills the
 the disk, finds the old file as it was.
 """
 
+import codecs
 import contextlib
 import json
 import os
@@ -20,6 +21,7 @@ from minillm.errors import UserError
 __all__ = [
     "TEMPORARY",
     "new_folder",
+    "read_chunks",
     "read_json",
     "read_safetensors",
     "replace_link",
@@ -115,6 +117,34 @@ def replace_link(link, target):
             temporary.unlink(missing_ok=True)
             raise
         _sync_folder(link.parent)
+
+
+def read_chunks(path, size=1 << 20):
+    """The text of a file in UTF-8, `size` bytes at a time; a byte order mark is dropped.
+
+    Raises
+    ------
+    UserError
+        when the file cannot be read, or naming the byte at which it stops being UTF-8.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    done = 0
+    try:
+        with open(path, "rb") as file:
+            while data := file.read(size):
+                kept = len(decoder.getstate()[0])
+                text = decoder.decode(data)
+                yield text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}") if done == 0 else text
+                done += len(data)
+            kept = len(decoder.getstate()[0])
+            decoder.decode(b"", final=True)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        where = done - kept + error.start
+        raise UserError(
+            f"{path}: not UTF-8: byte {where} is 0x{error.object[error.start]:02x} ({error.reason})"
+        ) from None
 
 
 def read_safetensors(path):

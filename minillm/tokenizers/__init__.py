@@ -17,15 +17,15 @@ __all__ = [
 KINDS = {"char": CharTokenizer, "byte": ByteTokenizer}
 
 
-def make_tokenizer(kind, text):
-    """Train a tokenizer of a kind on a text (the training text alone).
+def make_tokenizer(kind, texts, **settings):
+    """Train a tokenizer of a kind on a text, or several in turn (the training texts alone).
 
     Raises
     ------
     UserError
         for a kind that does not exist, or a text that it cannot be trained on.
     """
-    return _class_of(kind).train(text)
+    return _class_of(kind).train(texts, **settings)
 
 
 def load_tokenizer(saved):

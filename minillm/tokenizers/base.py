@@ -11,7 +11,9 @@ import numpy as np
 
 from minillm.errors import UserError
 
-__all__ = ["Tokenizer", "check_ids", "code_points", "utf8"]
+__all__ = ["END", "Tokenizer", "check_ids", "code_points", "documents", "utf8"]
+
+END = "<|endoftext|>"  # the name of the end token, as GPT-2's
 
 
 class Tokenizer(Protocol):
@@ -24,6 +26,9 @@ class Tokenizer(Protocol):
     end_id : int, the special token after a document
     unknown_id : int or None, the token of what the vocabulary lacks; None where it lacks nothing
     lossless : bool, whether decoding gives the text back, unknown tokens aside
+
+    See `minillm.tokenizers.surface` for what all of them have besides: special tokens, offsets,
+    batches, streams, files.
     """
 
     kind: ClassVar[str]
@@ -32,12 +37,12 @@ class Tokenizer(Protocol):
     end_id: int
     unknown_id: int | None
 
-    def encode(self, text: str) -> np.ndarray:
-        """The ids of a text, int32 (N,); never a special one."""
+    def encode(self, text: str, *, special: Any = ()) -> np.ndarray:
+        """The ids of a text, int32 (N,); a special one only where `special` names it."""
         ...
 
-    def decode(self, ids: Any) -> str:
-        """The text of ids; special tokens are left out."""
+    def decode(self, ids: Any, *, special: bool = False) -> str:
+        """The text of ids; special tokens are left out, or stand by name where `special`."""
         ...
 
     def unknown_bytes(self, text: str) -> int:
@@ -47,6 +52,20 @@ class Tokenizer(Protocol):
     def to_dict(self) -> dict[str, Any]:
         """What `from_dict` needs, as JSON can hold it."""
         ...
+
+
+def documents(texts):
+    """What a tokenizer is trained on, one text after the other: a str is one, else it holds them.
+
+    Raises
+    ------
+    ValueError
+        for what is no text.
+    """
+    for text in [texts] if isinstance(texts, str) else texts:
+        if not isinstance(text, str):
+            raise ValueError(f"a text must be a str, got {type(text).__name__}")
+        yield text
 
 
 def check_ids(ids, vocab_size):

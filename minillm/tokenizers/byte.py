@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from minillm.tokenizers.base import check_ids, utf8
+from minillm.tokenizers.base import END, utf8
+from minillm.tokenizers.surface import Surface
 
 __all__ = ["ByteTokenizer"]
 
 
-class ByteTokenizer:
+class ByteTokenizer(Surface):
     """The bytes of a text's UTF-8 as they are; the end token, 256, decodes to nothing.
 
     Ids that a model made up need not be valid UTF-8: each faulty piece decodes to U+FFFD.
@@ -19,18 +20,26 @@ class ByteTokenizer:
     end_id = 256
     unknown_id = None
 
+    def __init__(self):
+        self.special_tokens = {END: self.end_id}
+
     @classmethod
     def train(cls, text):
         """Nothing to learn: every text has the same vocabulary."""
         return cls()
 
-    def encode(self, text):
-        """The ids of a text, int32 (N,), one for each byte of its UTF-8."""
+    def _encode(self, text):
         return np.frombuffer(utf8(text), dtype=np.uint8).astype(np.int32)
 
-    def decode(self, ids):
-        ids = check_ids(ids, self.vocab_size)
-        return ids[ids != self.end_id].astype(np.uint8).tobytes().decode(errors="replace")
+    def _spans(self, text):
+        ids = self._encode(text)
+        start = (
+            np.cumsum(ids & 0xC0 != 0x80) - 1
+        )  # each character has one byte that is not 10xxxxxx
+        return ids, np.stack([start, start + 1], axis=1)
+
+    def _text_of(self, ids):
+        return ids.astype(np.uint8).tobytes().decode(errors="replace")
 
     def unknown_bytes(self, text):
         return 0

@@ -3,14 +3,15 @@
 import numpy as np
 
 from minillm.errors import UserError
-from minillm.tokenizers.base import check_ids, code_points, utf8
+from minillm.tokenizers.base import END, code_points, documents, utf8
+from minillm.tokenizers.surface import Surface
 
 __all__ = ["CharTokenizer"]
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
-class CharTokenizer:
+class CharTokenizer(Surface):
     """Characters in the order of their code points, then the end token, then the unknown one.
 
     A character that the vocabulary lacks becomes `unknown_id`, which decodes to U+FFFD; the end
@@ -39,26 +40,31 @@ class CharTokenizer:
         self.end_id = len(codes)
         self.unknown_id = len(codes) + 1
         self.vocab_size = len(codes) + 2
+        self.special_tokens = {END: self.end_id}
         # An entry for each code point up to the largest known, and a last one for all beyond.
         self._id_of = np.full(int(codes.max()) + 2, self.unknown_id, np.int32)
         self._id_of[codes] = np.arange(len(codes), dtype=np.int32)
         self._code_of = np.append(codes, [0, ord(REPLACEMENT)]).astype("<u4")  # (V,)
 
     @classmethod
-    def train(cls, text):
-        """The vocabulary of a text; give it the training text alone."""
-        codes = np.unique(code_points(text)).astype("<u4")
+    def train(cls, texts):
+        """The vocabulary of a text, or of several in turn; give it the training text alone."""
+        codes = np.empty(0, "<u4")
+        for text in documents(texts):
+            codes = np.union1d(codes, code_points(text)).astype("<u4")
         return cls(codes.tobytes().decode("utf-32-le"))
 
-    def encode(self, text):
-        """The ids of a text, int32 (N,), one for each character."""
+    def _encode(self, text):
         codes = code_points(text)
         return self._id_of[np.minimum(codes, len(self._id_of) - 1)]
 
-    def decode(self, ids):
-        """The text of ids, U+FFFD for the unknown token and nothing for the end token."""
-        ids = check_ids(ids, self.vocab_size)
-        return self._code_of[ids[ids != self.end_id]].tobytes().decode("utf-32-le")
+    def _spans(self, text):
+        ids = self._encode(text)
+        start = np.arange(len(ids))
+        return ids, np.stack([start, start + 1], axis=1)
+
+    def _text_of(self, ids):
+        return self._code_of[ids].tobytes().decode("utf-32-le")
 
     def unknown_bytes(self, text):
         """The UTF-8 bytes of the characters that the vocabulary lacks."""
