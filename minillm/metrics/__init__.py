@@ -1,6 +1,44 @@
 """Numbers that compare models."""
 
+from minillm.metrics.bootstrap import (
+    Comparison,
+    Interval,
+    bootstrap,
+    of_sums,
+    paired_bootstrap,
+)
+from minillm.metrics.classification import (
+    Classification,
+    Confusion,
+    Scores,
+    classification,
+    confusion_matrix,
+)
+from minillm.metrics.crossval import CrossValidation, cross_validate, k_fold, stratified_k_fold
 from minillm.metrics.evaluate import Evaluation, evaluate
 from minillm.metrics.language import accuracy, bits_per_byte, perplexity
+from minillm.metrics.sequence import entities, sequence_scores
 
-__all__ = ["Evaluation", "accuracy", "bits_per_byte", "evaluate", "perplexity"]
+__all__ = [
+    "Classification",
+    "Comparison",
+    "Confusion",
+    "CrossValidation",
+    "Evaluation",
+    "Interval",
+    "Scores",
+    "accuracy",
+    "bits_per_byte",
+    "bootstrap",
+    "classification",
+    "confusion_matrix",
+    "cross_validate",
+    "entities",
+    "evaluate",
+    "k_fold",
+    "of_sums",
+    "paired_bootstrap",
+    "perplexity",
+    "sequence_scores",
+    "stratified_k_fold",
+]

@@ -1,0 +1,240 @@
+"""Precision, recall and F1 of classes, and the table of which was taken for which.
+
+Source: van Rijsbergen, Information Retrieval (1979), ch. 7, for precision, recall and F; the
+averages as scikit-learn has them. Left out: weights of samples, several classes at once, F of
+other betas. Entities in sequences of tags: see sequence.py.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from minillm.errors import UserError
+
+__all__ = ["Classification", "Confusion", "Scores", "classification", "confusion_matrix"]
+
+AVERAGES = ("micro", "macro", "weighted")
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Precision, recall and F1 of one class, or an average; support: how many truly are of it."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+    def __str__(self):
+        return (
+            f"precision {self.precision:.4f}, recall {self.recall:.4f}, F1 {self.f1:.4f} "
+            f"({self.support} true)"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification:
+    """The scores of each class and their averages.
+
+    Attributes
+    ----------
+    classes : dict, label -> Scores
+    micro, macro, weighted : Scores: of all decisions counted together; the plain mean over the
+        classes; the mean weighted by support
+    accuracy : float, the share of places that are right, whatever their label; None where a place
+        has more than a label, as an entity does
+    """
+
+    classes: dict
+    micro: Scores
+    macro: Scores
+    weighted: Scores
+    accuracy: float | None = None
+
+    def __str__(self):
+        start = "" if self.accuracy is None else f"accuracy {self.accuracy:.4f}, "
+        return (
+            f"{start}F1 micro {self.micro.f1:.4f}, macro {self.macro.f1:.4f}, "
+            f"weighted {self.weighted.f1:.4f} over {len(self.classes)} classes"
+        )
+
+    def table(self, digits=4):
+        """A line for each class and each average, with a header."""
+        rows = {str(label): scores for label, scores in self.classes.items()}
+        rows |= {f"{name} average": getattr(self, name) for name in AVERAGES}
+        width = max(map(len, rows))
+        lines = [f"{'':{width}} {'precision':>10} {'recall':>10} {'F1':>10} {'support':>10}"]
+        for name, s in rows.items():
+            numbers = " ".join(f"{x:>10.{digits}f}" for x in (s.precision, s.recall, s.f1))
+            lines.append(f"{name:{width}} {numbers} {s.support:>10}")
+        return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class Confusion:
+    """counts[i, j]: how often a place that is labels[i] was predicted to be labels[j], (L, L)."""
+
+    labels: list
+    counts: np.ndarray
+
+    def __str__(self):
+        right, total = int(np.trace(self.counts)), int(self.counts.sum())
+        return f"{right} of {total} on the diagonal over {len(self.labels)} labels"
+
+    def table(self):
+        """A row for each true label, a column for each predicted one."""
+        names = [str(label) for label in self.labels]
+        width = max(map(len, [*names, *map(str, self.counts.ravel())]), default=0)
+        lines = [" ".join(f"{name:>{width}}" for name in ["", *names])]
+        for name, row in zip(names, self.counts, strict=True):
+            lines.append(" ".join(f"{cell!s:>{width}}" for cell in [name, *row]))
+        return "\n".join(lines)
+
+
+def confusion_matrix(predicted, target, *, labels=None):
+    """Count which class was predicted for which.
+
+    Equation: counts[i, j] = #{n : target[n] = labels[i] and predicted[n] = labels[j]}
+
+    Parameters
+    ----------
+    predicted, target : (N,) each, strings or integers
+    labels : the labels in the order wanted, and only these; None: all that occur, sorted
+
+    Returns
+    -------
+    Confusion
+
+    Raises
+    ------
+    ValueError
+        for lengths that differ, labels that are neither all strings nor all integers, or twice one.
+    """
+    order, rows, columns = _numbered(predicted, target, labels)
+    size = len(order)
+    inside = (rows < size) & (columns < size)
+    pairs = rows[inside] * size + columns[inside]
+    counts = np.bincount(pairs, minlength=size * size)  # (L * L,)
+    return Confusion(order, counts.reshape(size, size))
+
+
+def classification(predicted, target, *, labels=None, zero_division=0.0):
+    """Precision, recall and F1 of each class, and their averages.
+
+    Equation: precision = tp / (tp + fp), recall = tp / (tp + fn), F1 = 2 tp / (2 tp + fp + fn)
+
+    Parameters
+    ----------
+    predicted, target : (N,) each, strings or integers
+    labels : the classes to score, in this order; None: all that occur, sorted. What is left out
+        still counts as a mistake where it was taken for one of them
+    zero_division : 0.0, 1.0 or NaN, a quotient whose denominator is zero; averages pass over a NaN
+
+    Returns
+    -------
+    Classification
+
+    Raises
+    ------
+    ValueError
+        as `confusion_matrix`, or for another zero_division.
+    UserError
+        where there is nothing to score.
+    """
+    _check_zero_division(zero_division)
+    order, rows, columns = _numbered(predicted, target, labels)
+    if len(rows) == 0:
+        raise UserError("there is nothing to score: no labels came")
+    size = len(order)
+    right = rows == columns
+    # One place more than there are classes: what `labels` leaves out is counted there, and dropped.
+    tp = np.bincount(rows[right], minlength=size + 1)[:size]
+    predictions = np.bincount(columns, minlength=size + 1)[:size]
+    support = np.bincount(rows, minlength=size + 1)[:size]
+    result = from_counts(order, tp, predictions, support, zero_division=zero_division)
+    same = np.asarray(_plain(predicted)) == np.asarray(_plain(target))
+    return dataclasses.replace(result, accuracy=float(same.mean()))
+
+
+def from_counts(labels, tp, predictions, support, *, zero_division=0.0):
+    """The scores of classes of which the right, the predicted and the true ones were counted.
+
+    Parameters
+    ----------
+    labels : list of L labels
+    tp, predictions, support : int (L,)
+
+    Returns
+    -------
+    Classification, without an accuracy
+    """
+    columns = _scores(tp, predictions, support, zero_division)
+    classes = {
+        label: Scores(*map(float, scores), int(n))
+        for label, *scores, n in zip(labels, *columns, support, strict=True)
+    }
+    total = int(support.sum())
+    pooled = _scores(*(x.sum(keepdims=True) for x in (tp, predictions, support)), zero_division)
+    micro = Scores(*(float(x[0]) for x in pooled), total)
+    macro = Scores(*(_mean(x, np.ones(len(x)), zero_division) for x in columns), total)
+    weighted = Scores(*(_mean(x, support, zero_division) for x in columns), total)
+    return Classification(classes, micro, macro, weighted)
+
+
+def _scores(tp, predictions, support, zero_division):
+    """Precision, recall and F1, float (L,) each; tp + fp = predictions and tp + fn = support."""
+    precision = _divide(tp, predictions, zero_division)
+    recall = _divide(tp, support, zero_division)
+    return precision, recall, _divide(2 * tp, predictions + support, zero_division)
+
+
+def _divide(numerator, denominator, zero_division):
+    defined = denominator != 0
+    quotient = numerator / np.where(defined, denominator, 1)
+    return np.where(defined, quotient, zero_division)
+
+
+def _mean(values, weights, zero_division):
+    """The weighted mean of what is no NaN; zero_division where no class has a weight."""
+    known = ~np.isnan(values)
+    total = weights[known].sum()
+    if total == 0:
+        return float(zero_division) if known.any() or len(values) == 0 else float("nan")
+    return float((values[known] * weights[known]).sum() / total)
+
+
+def _check_zero_division(value):
+    if not (value in (0, 1) or np.isnan(value)):
+        raise ValueError(f"zero_division must be 0.0, 1.0 or NaN, got {value!r}")
+
+
+def _numbered(predicted, target, labels):
+    """The labels in order, and target and predicted as their places, L for any other label."""
+    predicted, target = _plain(predicted), _plain(target)
+    if len(predicted) != len(target):
+        raise ValueError(f"target must have length {len(predicted)}, got {len(target)}")
+    found = dict.fromkeys([*target, *predicted])
+    order = sorted(_one_type(found)) if labels is None else _plain(labels)
+    if len(set(order)) != len(order):
+        raise ValueError("labels must name each label once")
+    _one_type(dict.fromkeys([*found, *order]))
+    place = {label: i for i, label in enumerate(order)}
+    rows, columns = (
+        np.fromiter((place.get(x, len(order)) for x in values), np.int64, len(values))
+        for values in (target, predicted)
+    )
+    return order, rows, columns
+
+
+def _plain(values):
+    """Labels as a list of str and int, whatever sequence they came in."""
+    values = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    return [value.item() if isinstance(value, np.generic) else value for value in values]
+
+
+def _one_type(found):
+    for type_ in (str, int):
+        if all(isinstance(label, type_) for label in found):
+            return found
+    names = ", ".join(sorted({type(label).__name__ for label in found}))
+    raise ValueError(f"labels must be all strings or all whole numbers, got {names}")
