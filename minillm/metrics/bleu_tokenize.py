@@ -1,0 +1,147 @@
+"""The words that BLEU counts: the tokenizers of the field's standard tool, sacrebleu (Post 2018,
+arXiv:1804.08771), so that scores compare.
+
+Each is a few substitutions that put spaces around some characters, then a split at white space:
+
+    13a   of the script mteval-v13a.pl (NIST): ASCII punctuation, numbers kept whole; the default
+    intl  of mteval-v14.pl: every punctuation mark and symbol of Unicode, as the version of the
+          `regex` package knows it, which is what sacrebleu goes by too
+    zh    each Chinese character alone, 13a's substitutions for the rest
+    char  every character
+    none  white space alone
+
+Left out: the tokenizers that need a model or a dictionary (spm, ja-mecab, ko-mecab).
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any
+
+import regex
+
+from minillm.errors import UserError
+from minillm.metrics.ngram_overlap import number_words
+
+__all__ = ["TOKENIZERS", "check_tokenizer", "tokenize", "tokenize_all"]
+
+EDGE = "\n"  # marks where a line begins or ends with the word; no word holds white space
+
+WESTERN = (
+    (re.compile(r"([!-&(-+:-@\[-`{-~/])"), r" \1 "),  # ASCII signs but ' , - .
+    (re.compile(r"([^0-9])([.,])"), r"\1 \2 "),  # a point or comma, unless a digit is before it ...
+    (re.compile(r"([.,])([^0-9])"), r" \1 \2"),  # ... and after it
+    (re.compile(r"([0-9])(-)"), r"\1 \2 "),  # a dash after a digit
+)
+INTERNATIONAL = (
+    (regex.compile(r"(\P{N})(\p{P})"), r"\1 \2 "),
+    (regex.compile(r"(\p{P})(\P{N})"), r" \1 \2"),
+    (regex.compile(r"(\p{S})"), r" \1 "),
+)
+# The script's table of Chinese blocks, as sacrebleu has it. Its two blocks beyond U+FFFF are
+# written with four hexadecimal digits and compared as strings there, so that they mean U+2001 to
+# U+2A6D (dashes, arrows, mathematics) and U+2F81 to U+2FA1; rarer Chinese characters are not in it.
+CHINESE = re.compile(
+    "(["
+    "\u2001-\u2a6d\u2e80-\u2fdf\u2ff0-\u303f\u3100-\u312f\u31a0-\u31bf\u31c0-\u31ef\u3200-\u33ff"
+    "\u3400-\u4db5\u4e00-\u9fbb\uf900-\ufa2d\ufa30-\ufa6a\ufa70-\ufad9\ufe10-\ufe1f\ufe30-\ufe4f"
+    "\uff00-\uffef"
+    "])"
+)
+
+
+def _western(line):
+    for old, new in (("<skipped>", ""), ("-\n", ""), ("\n", " ")):
+        line = line.replace(old, new)
+    if "&" in line:
+        for old, new in (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">")):
+            line = line.replace(old, new)
+    return f" {line} "
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """prepare : the line before the substitutions; rules : (pattern, replacement), in order."""
+
+    prepare: Callable[[str], str]
+    rules: tuple[tuple[Any, str], ...] = ()
+
+    def spaced(self, text):
+        for pattern, replacement in self.rules:
+            text = pattern.sub(replacement, text)
+        return text
+
+
+TOKENIZERS = {
+    "13a": Rules(_western, WESTERN),
+    "intl": Rules(str, INTERNATIONAL),
+    "zh": Rules(lambda line: CHINESE.sub(r" \1 ", line.strip()), WESTERN),
+    "char": Rules(" ".join),
+    "none": Rules(str),
+}
+
+
+def check_tokenizer(name):
+    """Refuse a name that is not there, with a UserError."""
+    if name not in TOKENIZERS:
+        raise UserError(f"no tokenizer {name!r} for BLEU; there are: {', '.join(TOKENIZERS)}")
+
+
+def tokenize(line, name="13a", *, lowercase=False):
+    """The tokens of one line, a list of str: the specification of `tokenize_all`.
+
+    Raises
+    ------
+    UserError
+        if there is no tokenizer of that name.
+    """
+    check_tokenizer(name)
+    rules = TOKENIZERS[name]
+    line = (line.lower() if lowercase else line).rstrip()
+    return rules.spaced(rules.prepare(line)).split()
+
+
+def tokenize_all(lines, name="13a", *, lowercase=False):
+    """The tokens of many lines, as numbers.
+
+    No substitution looks beyond a neighbouring character, and all take white space for a sign like
+    any other: what becomes of a word depends on nothing but whether white space or the line's end
+    is beside it. Each distinct word is cut once.
+
+    Returns
+    -------
+    ids : int64 (N,), the tokens of line after line, equal ones equal
+    lengths : int64 (lines,)
+    """
+    check_tokenizer(name)
+    rules = TOKENIZERS[name]
+    lowered = map(str.lower, lines) if lowercase else lines
+    prepared = [rules.prepare(line.rstrip()) for line in lowered]
+    rows = [line.split() for line in prepared]
+    if not rules.rules:
+        return number_words(rows)
+    for line, row in zip(prepared, rows, strict=True):
+        if row and not line[0].isspace():
+            row[0] = EDGE + row[0]
+        if row and not line[-1].isspace():
+            row[-1] += EDGE
+    return number_words(rows, lambda words: _cut(words, rules))
+
+
+def _cut(words, rules):
+    """The tokens of each word; all that stand between spaces go through the rules in one text."""
+    pieces = [[word] for word in words]
+    between = []
+    for place, word in enumerate(words):
+        if word.isascii() and word.isalnum():
+            continue  # no rule has anything to say of letters and digits alone
+        if EDGE in word:
+            before, after = ("" if word.startswith(EDGE) else " ", "" if word[-1] == EDGE else " ")
+            pieces[place] = rules.spaced(before + word.strip(EDGE) + after).split()
+        else:
+            between.append(place)
+    if between:
+        text = " \n ".join([words[place] for place in between])
+        for place, spaced in zip(between, rules.spaced(f" {text} ").split("\n"), strict=True):
+            pieces[place] = spaced.split()
+    return pieces
