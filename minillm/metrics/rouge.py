@@ -1,0 +1,193 @@
+"""ROUGE (Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries", Text Summarization
+Branches Out), as the package rouge_score computes it.
+
+The formulas in plain Python are in rouge_simple.py, the words in rouge_tokenize.py. Left out:
+ROUGE-W and ROUGE-S; splitting a summary into sentences, which are its lines here; intervals, for
+which see the bootstrap.
+"""
+
+import collections
+import dataclasses
+import itertools
+import re
+
+import numpy as np
+
+from minillm.errors import UserError
+from minillm.metrics.lcs import lcs_length, lcs_places, masks_of
+from minillm.metrics.ngram_overlap import shared_ngrams
+from minillm.metrics.rouge_tokenize import check_words, number_lines
+from minillm.metrics.segments import (
+    check_segments,
+    chunks,
+    flatten,
+    ratio,
+    references_named,
+    signature,
+)
+
+__all__ = ["Rouge", "rouge", "rouge_statistics"]
+
+TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rouge:
+    """Means over the segments of one kind of ROUGE.
+
+    Attributes
+    ----------
+    name : str, such as rouge1
+    precision, recall, f : floats, 0 to 1; f is the mean of the segments' F, not that of the means
+    signature : str, what the score was made with
+    """
+
+    name: str
+    precision: float
+    recall: float
+    f: float
+    signature: str = ""
+
+    def __str__(self):
+        name = f"{self.name}|{self.signature}" if self.signature else self.name
+        return f"{name} = {self.f:.4f} (P = {self.precision:.4f} R = {self.recall:.4f})"
+
+
+def rouge(hypotheses, references, *, types=TYPES, tokenizer="rouge", stem=False, progress=None):
+    """What summaries share with their references, by n-grams and by common subsequences.
+
+    Equation: P = shared / hypothesis, R = shared / reference, F = 2 P R / (P + R)
+
+    rougeN counts n-grams, none more often than either side has it. rougeL takes the words of a
+    longest common subsequence of both texts. rougeLsum takes, for each line of the reference, the
+    union of the longest subsequences that it shares with the hypothesis's lines, no word more often
+    than either side has it. Of several references, a segment counts with that of the best F, which
+    each type chooses by itself.
+
+    Parameters
+    ----------
+    hypotheses : S str
+    references : S entries, each a str or several
+    types : names: rouge1, rouge2, ... of any length, rougeL, rougeLsum
+    tokenizer : "rouge", or "unicode" for text in any script
+    stem : take English endings off, by NLTK's Porter stemmer
+    progress : function of (segments done, segments)
+
+    Returns
+    -------
+    scores : dict, type -> Rouge
+
+    Raises
+    ------
+    ValueError
+        for what is no text.
+    UserError
+        for other numbers of hypotheses and references, a type or tokenizer that there is not, or
+        where NLTK is missing.
+    """
+    hypotheses, references = check_segments(hypotheses, references)
+    found = rouge_statistics(
+        hypotheses, references, types=types, tokenizer=tokenizer, stem=stem, progress=progress
+    )
+    words = signature(nrefs=references_named(references), tok=tokenizer, stem=stem)
+    return {
+        name: Rouge(name, *(float(x) for x in values.mean(0)), words)
+        for name, values in found.items()
+    }
+
+
+def rouge_statistics(
+    hypotheses, references, *, types=TYPES, tokenizer="rouge", stem=False, progress=None
+):
+    """Precision, recall and F of each segment, for resampling: dict, type -> float64 (S, 3).
+
+    Parameters and errors as for `rouge`.
+    """
+    types = [types] if isinstance(types, str) else list(types)
+    for name in types:
+        if not re.fullmatch("rouge([1-9][0-9]*|L|Lsum)", name):
+            raise UserError(f"no ROUGE {name!r}; there are: rouge1, rouge2, ..., rougeL, rougeLsum")
+    check_words(tokenizer)
+    hypotheses, references = check_segments(hypotheses, references)
+    parts = [
+        _scores(*flatten(*chunk), types, tokenizer, stem)
+        for chunk in chunks(hypotheses, references, progress)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in types}
+
+
+def _scores(texts, segment, side, types, tokenizer, stem):
+    """As `rouge_statistics`, of some segments."""
+    ids, in_lines, lines = number_lines(texts, tokenizer, stem=stem)
+    ends = np.cumsum(np.concatenate([[0], in_lines]))[np.cumsum([0, *lines])]
+    lengths = np.diff(ends)  # (T,), words of each text
+    sizes = np.zeros((segment[-1] + 1, side.max() + 1), np.int64)
+    sizes[segment, side] = lengths
+    there = np.zeros(sizes.shape, bool)
+    there[segment, side] = True
+    shared = {
+        int(name[5:]): np.zeros((len(sizes), sizes.shape[1] - 1), np.int64)
+        for name in types
+        if name[5:].isdigit()
+    }
+    found = shared_ngrams(ids, lengths, segment, side, max(shared, default=0))
+    for n, (owner, counts) in enumerate(found, start=1):
+        for r in range(sizes.shape[1] - 1) if n in shared else ():
+            matches = np.minimum(counts[:, 0], counts[:, r + 1])
+            shared[n][:, r] = np.bincount(owner, matches, minlength=len(sizes))
+    result = {}
+    for name in types:
+        if name[5:].isdigit():
+            n = int(name[5:])
+            matches, totals = shared[n], np.maximum(sizes - (n - 1), 0)
+        else:
+            by_line = in_lines if name == "rougeLsum" else None
+            matches, totals = _subsequences(ids, lengths, lines, by_line, segment, side), sizes
+        result[name] = _best(matches, totals, there[:, 1:])
+    return result
+
+
+def _subsequences(ids, lengths, lines, in_lines, segment, side):
+    """Words of each hypothesis in a common subsequence with each of its references, (S, R)."""
+    words = iter(ids.tolist())
+    if in_lines is None:
+        texts = [[list(itertools.islice(words, size))] for size in lengths.tolist()]
+    else:
+        sizes = iter(in_lines.tolist())
+        texts = [
+            [list(itertools.islice(words, next(sizes))) for _ in range(count)] for count in lines
+        ]
+    matches = np.zeros((segment[-1] + 1, side.max()), np.int64)
+    for text, s, r in zip(texts, segment.tolist(), side.tolist(), strict=True):
+        if r == 0:
+            hypothesis = text
+            masks = [(masks_of(line), len(line)) for line in text]
+        elif len(text) == len(hypothesis) == 1:
+            matches[s, r - 1] = lcs_length(text[0], *masks[0])
+        else:
+            matches[s, r - 1] = _union(hypothesis, masks, text)
+    return matches
+
+
+def _union(hypothesis, masks, reference):
+    """Words of the reference's lines in the unions of subsequences that they share.
+
+    hypothesis, reference : lists of lines; masks : (masks, length) of the hypothesis's lines
+    """
+    left = collections.Counter(itertools.chain.from_iterable(hypothesis))
+    hits = 0
+    for line in reference:
+        places = {place for masked in masks for place in lcs_places(line, *masked)}
+        for place in places:
+            if left[line[place]] > 0:
+                left[line[place]] -= 1
+                hits += 1
+    return hits
+
+
+def _best(matches, totals, there):
+    """Precision, recall and F of each segment with the reference of the best F, (S, 3)."""
+    p, r = ratio(matches, totals[:, :1]), ratio(matches, totals[:, 1:])  # (S, R)
+    f = ratio(2 * p * r, p + r)
+    best = np.where(there, f, -1).argmax(1)
+    return np.stack([p, r, f], 2)[np.arange(len(best)), best]
