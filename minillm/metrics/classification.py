@@ -168,20 +168,28 @@ def from_counts(labels, tp, predictions, support, *, zero_division=0.0):
     -------
     Classification, without an accuracy
     """
-    columns = _scores(tp, predictions, support, zero_division)
+    each = _divided(tp, predictions, support, zero_division)
     classes = {
-        label: Scores(*map(float, scores), int(n))
-        for label, *scores, n in zip(labels, *columns, support, strict=True)
+        label: Scores(float(precision), float(recall), float(f1), int(n))
+        for label, precision, recall, f1, n in zip(labels, *each, support, strict=True)
     }
+    sums = [x.sum(keepdims=True) for x in (tp, predictions, support)]
+    pooled = _divided(sums[0], sums[1], sums[2], zero_division)
     total = int(support.sum())
-    pooled = _scores(*(x.sum(keepdims=True) for x in (tp, predictions, support)), zero_division)
-    micro = Scores(*(float(x[0]) for x in pooled), total)
-    macro = Scores(*(_mean(x, np.ones(len(x)), zero_division) for x in columns), total)
-    weighted = Scores(*(_mean(x, support, zero_division) for x in columns), total)
-    return Classification(classes, micro, macro, weighted)
+
+    def average(columns, weights):
+        precision, recall, f1 = (_mean(x, weights, zero_division) for x in columns)
+        return Scores(precision, recall, f1, total)
+
+    return Classification(
+        classes,
+        micro=average(pooled, np.ones(1)),
+        macro=average(each, np.ones(len(support))),
+        weighted=average(each, support),
+    )
 
 
-def _scores(tp, predictions, support, zero_division):
+def _divided(tp, predictions, support, zero_division):
     """Precision, recall and F1, float (L,) each; tp + fp = predictions and tp + fn = support."""
     precision = _divide(tp, predictions, zero_division)
     recall = _divide(tp, support, zero_division)
@@ -195,12 +203,14 @@ def _divide(numerator, denominator, zero_division):
 
 
 def _mean(values, weights, zero_division):
-    """The weighted mean of what is no NaN; zero_division where no class has a weight."""
+    """The weighted mean of what is no NaN; the plain one where none of that has a weight."""
+    if len(values) == 0:
+        return float(zero_division)
     known = ~np.isnan(values)
-    total = weights[known].sum()
-    if total == 0:
-        return float(zero_division) if known.any() or len(values) == 0 else float("nan")
-    return float((values[known] * weights[known]).sum() / total)
+    if not known.any():
+        return float("nan")
+    values, weights = values[known], weights[known]
+    return float(np.average(values, weights=weights if weights.any() else None))
 
 
 def _check_zero_division(value):

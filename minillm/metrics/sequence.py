@@ -18,7 +18,7 @@ import dataclasses
 import numpy as np
 
 from minillm.errors import UserError
-from minillm.metrics.classification import Scores, from_counts
+from minillm.metrics.classification import from_counts
 
 __all__ = ["SCHEMES", "entities", "sequence_scores"]
 
@@ -155,8 +155,6 @@ def counted(labels, counts, *, zero_division=0.0):
         macro = dataclasses.replace(macro, f1=float(f1.mean()))
     if support.sum():
         weighted = dataclasses.replace(weighted, f1=float((f1 * support).sum() / support.sum()))
-    elif counts[1].sum():
-        weighted = Scores(0.0, float(zero_division), 0.0, 0)
     return dataclasses.replace(
         result, classes=classes, micro=_harmonic(result.micro), macro=macro, weighted=weighted
     )
