@@ -1,7 +1,8 @@
-"""The n-gram language model, by interpolated modified Kneser-Ney, over any tokenizer's ids.
+"""The n-gram language model, with any smoothing, over any tokenizer's ids.
 
-Counting is in ngram_counts.py, the smoothing's formulas are in ngram_kneser_ney.py, and what is
-asked of them for each length of n-gram in ngram_level.py.
+Counting is in ngram_counts.py, the smoothings' formulas are in ngram_smoothing.py, how numbers come
+from both in ngram_build.py, and what is asked of them for each length of n-gram in ngram_level.py.
+The whole in a page of plain Python, to read first: ngram_simple.py.
 """
 
 import dataclasses
@@ -10,9 +11,14 @@ import numpy as np
 
 from minillm.errors import UserError
 from minillm.models.folder import load_folder, save_folder
+from minillm.models.next_token import NextToken
+from minillm.models.ngram_build import build_levels
+from minillm.models.ngram_config import GIVEN, NGramConfig
 from minillm.models.ngram_counts import count_ngrams
-from minillm.models.ngram_kneser_ney import adjusted_counts, discounts, interpolation
+from minillm.models.ngram_jelinek_mercer import fit_weights
 from minillm.models.ngram_level import Level
+from minillm.models.ngram_smoothing import SCORE, SMOOTHINGS
+from minillm.models.ngram_walk import ABSENT, UNSEEN, walk
 from minillm.tokenizers.base import check_ids
 
 __all__ = ["NGram", "NGramConfig"]
@@ -20,21 +26,7 @@ __all__ = ["NGram", "NGramConfig"]
 CHUNK = 1 << 20  # tokens scored at once, which bounds the memory that it takes
 
 
-@dataclasses.dataclass(frozen=True)
-class NGramConfig:
-    """order: tokens in the longest n-gram, the predicted one included; smoothing: one, so far."""
-
-    order: int = 5
-    smoothing: str = "modified-kneser-ney"
-
-    def __post_init__(self):
-        if not isinstance(self.order, int) or self.order < 1:
-            raise UserError(f"order must be a whole number of at least 1, got {self.order!r}")
-        if self.smoothing != "modified-kneser-ney":
-            raise UserError(f"smoothing must be modified-kneser-ney, got {self.smoothing!r}")
-
-
-class NGram:
+class NGram(NextToken):
     """Predicts a token from those just before it, by how often they were seen together.
 
     A context never reaches across a document's end: the end id stands for all that came before.
@@ -43,57 +35,66 @@ class NGram:
     ----------
     config : NGramConfig
     tokenizer : Tokenizer
-    keys, counts : lists of int64 arrays, for each length the n-grams and their adjusted counts, as
-        `count_ngrams` and `adjusted_counts` give them
+    levels : list of Level, by length; of length 1 every token of the vocabulary has a key
+    notes : list of str: where counting had to fall back, and on what
 
     Attributes
     ----------
-    notes : list of str, one for each length whose counts were too few for the discounts' formula
+    is_distribution : bool, False for stupid back-off, which gives scores
 
     Raises
     ------
     ValueError
-        if keys and counts do not belong together.
+        if there are not as many levels as the config's order.
     """
 
     kind = "ngram"
     block = None
 
-    def __init__(self, config, tokenizer, keys, counts):
-        self.config, self.tokenizer = config, tokenizer
-        self.vocab_size = tokenizer.vocab_size
-        self.counts, self.notes, self.levels = counts, [], []
-        below, contexts = None, 1
-        for length, (key, count) in enumerate(zip(keys, counts, strict=True), start=1):
-            d, fell_back = discounts(count)
-            if fell_back:
-                self.notes.append(f"length {length}: counts too few for discounts, {d} taken")
-            alpha, gamma = interpolation(count, key // self.vocab_size, contexts, d)
-            below = Level(key, alpha, gamma, self.vocab_size, below)
-            self.levels.append(below)
-            contexts = len(key)
+    def __init__(self, config, tokenizer, levels, notes=()):
+        if len(levels) != config.order:
+            raise ValueError(f"a model of order {config.order} has as many levels: {len(levels)}")
+        self.config, self.tokenizer, self.levels = config, tokenizer, levels
+        self.notes, self.vocab_size = list(notes), tokenizer.vocab_size
+        smoothing = SMOOTHINGS.get(config.smoothing)  # None: the probabilities were given
+        self.alone = smoothing is not None and smoothing.alone
+        self.is_distribution = smoothing is None or smoothing.form != SCORE
 
     @classmethod
-    def train(cls, ids, tokenizer, *, order=5):
+    def train(cls, ids, tokenizer, *, held_out=None, **settings):
         """Count the n-grams of a stream of ids (N,), each document followed by the end id.
+
+        Parameters
+        ----------
+        ids : integers (N,)
+        tokenizer : Tokenizer
+        held_out : integers (T,), a text of its own to find Jelinek-Mercer's weights on; None: they
+            are found on the last tenth of ids after counting the rest, and then all is counted
+        settings : of NGramConfig
 
         Raises
         ------
         UserError
-            for an order below 1, or no ids at all.
+            for a setting out of range, no ids at all, or more than fit in memory.
         """
-        config = NGramConfig(order)
+        config = NGramConfig(**settings)
         size, end = tokenizer.vocab_size, tokenizer.end_id
         ids = check_ids(ids, size)
         if len(ids) == 0:
             raise UserError("there is no text to count n-grams in")
-        found = count_ngrams(ids, order=order, vocab_size=size, end_id=end)
-        return cls(config, tokenizer, [c.keys for c in found], [adjusted_counts(c) for c in found])
+        if config.smoothing == GIVEN:
+            raise UserError("given probabilities are read, not counted")
+        notes: list[str] = []
+        if config.smoothing == "jelinek-mercer" and config.weights is None:
+            config, notes = _with_weights(config, ids, held_out, size, end)
+        counts = count_ngrams(ids, order=config.order, vocab_size=size, end_id=end)
+        levels, more = build_levels(counts, config, size)
+        return cls(config, tokenizer, levels, notes + more)
 
     @property
     def n_parameters(self):
-        """The number of n-grams, of all lengths, that have a count."""
-        return sum(int(np.count_nonzero(count)) for count in self.counts)
+        """The number of n-grams, of all lengths, that have a probability of their own."""
+        return sum(len(level.keys) for level in self.levels)
 
     @property
     def context(self):
@@ -103,40 +104,60 @@ class NGram:
     def score(self, ids):
         """Each token's -log p given those before it, the first one's given the end id.
 
+        Of stupid back-off the -log of its score, which is no probability.
+
         Parameters
         ----------
         ids : integers (N,)
 
         Returns
         -------
-        nats : (N,)
+        nats : (N,), infinity for a token that is impossible
         correct : bool (N,), whether the token was the most probable one (the lowest id of equals)
         """
-        tokens = np.append(self.tokenizer.end_id, check_ids(ids, self.vocab_size)).astype(np.int64)
-        p, best = np.empty(len(tokens) - 1), np.empty(len(tokens) - 1, np.int64)
+        ids = check_ids(ids, self.vocab_size)
+        best = np.empty(len(ids), np.int64)
+        p = self._probabilities(ids, best)
+        with np.errstate(divide="ignore"):
+            return -np.log(p), best == ids
+
+    def log_p(self, ids):
+        """log p of each token given those before it, (N,); what `score` gives, but faster."""
+        with np.errstate(divide="ignore"):
+            return np.log(self._probabilities(check_ids(ids, self.vocab_size)))
+
+    def _probabilities(self, ids, best=None):
+        """p of each token (N,); where `best` is an array, the most probable token is put there."""
+        tokens = np.append(self.tokenizer.end_id, ids).astype(np.int64)
+        p = np.empty(len(ids))
         for start in range(0, len(p), CHUNK):
             stop = min(start + CHUNK, len(p))
             low = max(0, start - max(self.config.order - 2, 0))  # where the first's context begins
-            part = self._score(tokens[low : stop + 1])
-            p[start:stop], best[start:stop] = (x[start - low :] for x in part)
-        return -np.log(p), best == tokens[1:]
+            found, top = self._read_stream(tokens[low : stop + 1], best is not None)
+            p[start:stop] = found[start - low :]
+            if best is not None:
+                best[start:stop] = top[start - low :]
+        return p
 
-    def _score(self, tokens):
+    def _read_stream(self, tokens, with_best):
         """The probability of each of tokens[1:], and the most probable token in its place."""
-        p = self.levels[0].p[tokens[1:]]  # (N,)
-        best = np.full(len(p), self.levels[0].best[0])  # (N,)
-        node = tokens  # (N + 1,), the n-gram of this length that ends at each token; -1: not seen
-        for level in self.levels[1:]:
-            # Nothing was counted that goes on after an end id: such a context passes all down.
-            here = np.flatnonzero(node[:-1] >= 0)
-            context = node[here]
-            found = level.find(context, tokens[here + 1])
-            seen = found >= 0
-            p[here] *= level.gamma[context]
-            p[here[seen]] += level.alpha[found[seen]]
-            best[here] = level.best[context]
-            node = np.full(len(tokens), -1)
-            node[here + 1] = found
+        first, uniform = self.levels[0], 1 / self.vocab_size
+        p = first.p[tokens[1:]]  # (N,)
+        best = np.zeros(len(p), np.int64)  # (N,)
+        if with_best:
+            best += first.best_of(np.zeros(1, int))
+        for level, step in walk(self.levels, tokens, self.tokenizer.end_id):
+            here, seen = step.here, step.found >= 0
+            lower = uniform if self.alone else p[here]
+            now = level.backoff[step.context] * lower
+            now[seen] = level.p[step.found[seen]]
+            p[here] = now
+            if self.alone:
+                p[step.unseen] = uniform
+            if with_best:
+                best[here] = level.best_of(step.context)
+                if self.alone:
+                    best[step.unseen] = 0
         return p, best
 
     def next_distribution(self, context=()):
@@ -144,7 +165,14 @@ class NGram:
 
         `context` is any number of ids: what stands before it is not known, unless it begins with
         the end id, which begins a document.
+
+        Raises
+        ------
+        UserError
+            for stupid back-off, which has no probabilities.
         """
+        if not self.is_distribution:
+            raise UserError(f"{self.config.smoothing} gives scores, not a distribution")
         past = self.start(1)
         self._read(past, check_ids(context, self.vocab_size)[None])
         return self._distribution(past[0])
@@ -152,19 +180,23 @@ class NGram:
     def start(self, batch=1):
         """The past of `batch` texts of which nothing has been read, for `step`.
 
-        It holds, for each length below `order`, the n-gram that the text ends in, or -1 for one
-        that was not seen. A document begins with the end id: read that first.
+        It holds, for each length below `order`, the n-gram that the text ends in, UNSEEN or ABSENT.
+        A document begins with the end id: read that first.
         """
-        return np.full((batch, self.config.order - 1), -1)
+        return np.full((batch, self.config.order - 1), ABSENT)
 
     def step(self, past, ids):
-        """Read ids (B, n), n >= 1, which changes `past`; the next token's log p, (B, V)."""
+        """Read ids (B, n), n >= 1, which changes `past`; the next token's log p, (B, V).
+
+        Of stupid back-off the log of its scores: whoever draws from them makes their sum 1.
+        """
         ids = np.asarray(ids)
         if ids.ndim != 2 or len(ids) != len(past) or ids.shape[1] < 1:
             raise ValueError(f"ids must have shape ({len(past)}, n), n >= 1, got {ids.shape}")
         check_ids(ids.ravel(), self.vocab_size)
         self._read(past, ids)
-        return np.log([self._distribution(nodes) for nodes in past])
+        with np.errstate(divide="ignore"):
+            return np.log([self._distribution(nodes) for nodes in past])
 
     def reorder(self, past, index):
         """The past whose rows are the rows `index` of `past`."""
@@ -174,16 +206,23 @@ class NGram:
         depth = past.shape[1]  # tokens further back than that leave no trace
         for token in ids[:, max(0, ids.shape[1] - depth) :].T.astype(np.int64):  # (B,)
             before = past.copy()
-            past[:, 0] = token
+            past[:, :1] = token[:, None]
             for k in range(1, depth):
-                past[:, k] = self.levels[k].find(before[:, k - 1], token)
+                found = self.levels[k].find(before[:, k - 1], token)
+                past[:, k] = np.where(before[:, k - 1] == ABSENT, ABSENT, found)
+            past[token == self.tokenizer.end_id, 1:] = ABSENT
 
     def _distribution(self, nodes):
         p = self.levels[0].p.copy()  # (V,)
+        uniform = np.full(self.vocab_size, 1 / self.vocab_size)
         for level, node in zip(self.levels[1:], nodes, strict=True):
-            if node < 0:
+            if node == ABSENT or (node == UNSEEN and not self.alone):
                 break
-            level.add_to(p, node)
+            p = (
+                uniform
+                if node == UNSEEN
+                else level.distribution(uniform if self.alone else p, node)
+            )
         return p
 
     def save(self, folder):
@@ -195,11 +234,11 @@ class NGram:
             if the folder cannot be written to.
         """
         arrays: dict[str, np.ndarray] = {}
-        for length, (level, count) in enumerate(
-            zip(self.levels, self.counts, strict=True), start=1
-        ):
-            arrays |= {f"{length}.keys": level.keys, f"{length}.counts": count}
-        save_folder(folder, self.kind, dataclasses.asdict(self.config), self.tokenizer, arrays)
+        for length, level in enumerate(self.levels, start=1):
+            for name in ("keys", "p", "backoff"):
+                arrays[f"{length}.{name}"] = getattr(level, name)
+        config = dataclasses.asdict(self.config) | {"notes": self.notes}
+        save_folder(folder, self.kind, config, self.tokenizer, arrays)
 
     @classmethod
     def load(cls, folder):
@@ -212,24 +251,49 @@ class NGram:
         """
         config, tokenizer, arrays = load_folder(folder, cls.kind)
         try:
+            notes = config.pop("notes", [])
             config = NGramConfig(**config)
-            lengths = range(1, config.order + 1)
-            keys, counts = ([arrays[f"{n}.{name}"] for n in lengths] for name in ("keys", "counts"))
-            _check_saved(keys, counts, tokenizer.vocab_size)
-            return cls(config, tokenizer, keys, counts)
+            alone = config.smoothing in SMOOTHINGS and SMOOTHINGS[config.smoothing].alone
+            levels: list[Level] = []
+            for n in range(1, config.order + 1):
+                keys, p, backoff = (arrays[f"{n}.{name}"] for name in ("keys", "p", "backoff"))
+                _check_saved(n, keys, p, backoff, levels, tokenizer.vocab_size)
+                below = levels[-1] if levels and not alone else None
+                levels.append(Level(keys, p, backoff, tokenizer.vocab_size, below))
+            return cls(config, tokenizer, levels, notes)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{folder}: not a whole n-gram model: {error}") from None
 
 
-def _check_saved(keys, counts, vocab_size):
+def _with_weights(config, ids, held_out, vocab_size, end_id):
+    """The config with Jelinek-Mercer's weights, and notes about them."""
+    notes, part = [], ids
+    if held_out is None:
+        held_out = ids[len(ids) - len(ids) // 10 :]
+        part = ids[: len(ids) - len(held_out)]
+        notes.append(f"weights found on the last {len(held_out)} tokens, the rest counted")
+    held_out = check_ids(held_out, vocab_size)
+    counts = count_ngrams(part, order=config.order, vocab_size=vocab_size, end_id=end_id)
+    levels, _ = build_levels(counts, NGramConfig(config.order, "mle"), vocab_size)
+    contexts = [1, *(len(c.keys) for c in counts)]
+    totals = [
+        np.bincount(c.keys // vocab_size, c.raw, n) for c, n in zip(counts, contexts, strict=False)
+    ]
+    settings = {"buckets": config.value("buckets"), "vocab_size": vocab_size, "end_id": end_id}
+    weights, more, _ = fit_weights(levels, totals, held_out, **settings)
+    return dataclasses.replace(config, weights=weights), notes + more
+
+
+def _check_saved(length, keys, p, backoff, levels, vocab_size):
     """What is relied on without looking: one key a token, sorted keys, prefixes that exist."""
-    if not np.array_equal(keys[0], np.arange(vocab_size)):
+    contexts = len(levels[-1].keys) if levels else 1
+    if length == 1 and not np.array_equal(keys, np.arange(vocab_size)):
         raise ValueError(f"the n-grams of length 1 are not the {vocab_size} tokens")
-    contexts = 1
-    for length, (key, count) in enumerate(zip(keys, counts, strict=True), start=1):
-        same = key.shape == count.shape == (len(key),) and key.dtype == count.dtype == np.int64
-        limit = contexts * vocab_size
-        ordered = same and np.all(np.diff(key, prepend=-1) > 0) and np.all(key < limit)
-        if not ordered or np.any(count < (length > 1)):
-            raise ValueError(f"the n-grams of length {length} are out of order or range")
-        contexts = len(key)
+    shapes = keys.shape == p.shape == (len(keys),) and backoff.shape == (contexts,)
+    if not shapes or (keys.dtype, p.dtype, backoff.dtype) != (np.int64, np.float64, np.float64):
+        raise ValueError(f"the numbers of length {length} are of the wrong shape or type")
+    if np.any(np.diff(keys, prepend=-1) <= 0) or np.any(keys >= contexts * vocab_size):
+        raise ValueError(f"the n-grams of length {length} are out of order or range")
+    for numbers in (p, backoff):
+        if not np.all(np.isfinite(numbers) & (numbers >= 0)):
+            raise ValueError(f"the numbers of length {length} are no probabilities")

@@ -1,12 +1,19 @@
-"""One length of n-grams, ready to be asked: what each adds to its last token's probability.
+"""One length of n-grams in back-off form, ready to be asked.
 
-Any smoothing that can be written as p(w | c) = alpha(cw) + gamma(c) p(w | c without its first
-token), alpha being zero for what was not seen, fits in here.
+    p(w | c) = p(cw)                                          where cw was seen
+               backoff(c) p(w | c without its first token)    elsewhere
+
+Every smoothing of ngram_smoothing.py can be written so; the interpolated ones have their lower
+share added in p(cw) already.
 """
+
+import functools
 
 import numpy as np
 
-__all__ = ["Level"]
+__all__ = ["Level", "suffixes"]
+
+ROWS_AT_ONCE = 1 << 22  # numbers in a block of whole distributions
 
 
 class Level:
@@ -15,19 +22,20 @@ class Level:
     Parameters
     ----------
     keys : int64 (M,), sorted: context * vocab_size + last token
-    alpha : (M,)
-    gamma : (contexts,)
+    p : (M,), the probability of each n-gram's last token after its context, final
+    backoff : (contexts,), what the shorter context's probability of a token not seen after a
+        context is multiplied by; 1 for a context that nothing was seen to follow
     vocab_size : int
-    below : Level of length k - 1; None for k = 1, whose one context is empty and which has the
-        uniform distribution below it
+    below : Level of length k - 1; None: the uniform distribution 1/V is below
+    suffix : int (M,), see below; None: it is looked up
 
     Attributes
     ----------
     first : int (contexts + 1,), where each context's n-grams begin
-    suffix : int (M,), the n-gram of length k - 1 that is left without the first token
-    p : (M,), the probability of each n-gram's last token after its context
-    best : int (contexts,), the most probable token after each context, the lowest id of equals
-    best_p : (contexts,), its probability
+    token : int (M,), the last token of each n-gram
+    suffix : int (M,), the n-gram of length k - 1 that is left without the first token; zeros where
+        nothing is below
+    best, best_p : (contexts,), see `best_of` and `_decide`
 
     Raises
     ------
@@ -35,43 +43,17 @@ class Level:
         if the suffix of an n-gram is not among those below.
     """
 
-    def __init__(self, keys, alpha, gamma, vocab_size, below=None):
-        self.keys, self.alpha, self.gamma, self.vocab_size = keys, alpha, gamma, vocab_size
+    def __init__(self, keys, p, backoff, vocab_size, below=None, suffix=None):
+        self.keys, self.p, self.backoff, self.vocab_size = keys, p, backoff, vocab_size
+        self.below = below
         context, self.token = np.divmod(keys, vocab_size)  # (M,)
-        self.first = np.searchsorted(context, np.arange(len(gamma) + 1))  # (contexts + 1,)
-        if below is None:
-            self.suffix = np.zeros_like(keys)
-            lower_p, lower_best, lower_best_p = 1 / vocab_size, 0, 1 / vocab_size
-        else:
-            shorter = below.suffix  # (contexts,), each context without its first token
-            self.suffix = below.find(shorter[context], self.token)  # (M,)
-            if self.suffix.min(initial=0) < 0:
-                raise ValueError("an n-gram without its first token is missing one length below")
-            lower_p = below.p[self.suffix]  # (M,)
-            lower_best, lower_best_p = below.best[shorter], below.best_p[shorter]  # (contexts,)
-        self.p = alpha + gamma[context] * lower_p  # (M,)
-        self._find_best(context, lower_best, gamma * lower_best_p)
-
-    def _find_best(self, context, lower_best, lower_p):
-        """Nothing unseen after a context beats the best token of the shorter one: compare with it.
-
-        That token may have been seen here too; then its n-gram's p is larger than `lower_p`.
-        """
-        top = np.full(len(self.gamma), -1.0)
-        seen = np.flatnonzero(np.diff(self.first))  # contexts with any n-gram
-        if len(seen):
-            top[seen] = np.maximum.reduceat(self.p, self.first[seen])
-        best = np.zeros(len(self.gamma), np.int64)
-        is_top = np.flatnonzero(self.p == top[context])[::-1]  # backwards: the lowest id is last
-        best[context[is_top]] = self.token[is_top]
-        lower_wins = (lower_p > top) | ((lower_p == top) & (lower_best < best))
-        self.best = np.where(lower_wins, lower_best, best)
-        self.best_p = np.maximum(lower_p, top)
+        self.first = np.append(0, np.cumsum(np.bincount(context, minlength=len(backoff))))
+        self.suffix = suffixes(keys, vocab_size, below) if suffix is None else suffix
 
     def find(self, context, token):
         """The ids of the n-grams made of contexts and tokens, both (n,); -1 where not seen.
 
-        A context may be -1, one that was not seen itself.
+        A context may be negative, one that was not seen itself.
         """
         if len(self.keys) == 0:
             return np.full_like(context, -1)
@@ -79,11 +61,109 @@ class Level:
         place = np.searchsorted(self.keys, key)
         found = (
             self.keys.take(place, mode="clip") == key
-        )  # a context of -1 makes no key: they are >= 0
+        )  # a negative context makes no key: they are >= 0
         return np.where(found, place, -1)
 
-    def add_to(self, p, context):
-        """Make of the distribution p (V,) after the shorter context the one after `context`."""
+    def distribution(self, shorter, context):
+        """The distribution (V,) after a context from the one after the shorter context, (V,)."""
         mine = slice(self.first[context], self.first[context + 1])
-        p *= self.gamma[context]
-        p[self.token[mine]] += self.alpha[mine]
+        p = self.backoff[context] * shorter
+        p[self.token[mine]] = self.p[mine]
+        return p
+
+    def rows(self, contexts):
+        """The distributions after contexts (n,), none negative: (n, V)."""
+        if self.below is None:
+            p = np.full((len(contexts), self.vocab_size), 1 / self.vocab_size)
+        else:
+            p = self.below.rows(self.below.suffix[contexts])
+        p *= self.backoff[contexts, None]
+        start, many = self.first[contexts], self.first[contexts + 1] - self.first[contexts]  # (n,)
+        row = np.repeat(np.arange(len(contexts)), many)  # one entry an n-gram
+        gram = np.arange(len(row)) + np.repeat(start - (np.cumsum(many) - many), many)
+        p[row, self.token[gram]] = self.p[gram]
+        return p
+
+    def best_of(self, contexts):
+        """The most probable token after each of the contexts (n,), the lowest id of equals."""
+        todo = np.unique(contexts[self.best[contexts] < 0])
+        if len(todo) and self.below is not None:
+            self.below.best_of(self.below.suffix[todo])
+            self.best[todo], self.best_p[todo] = self._decide(todo)
+            todo = todo[self.best[todo] < 0]
+        size = max(1, ROWS_AT_ONCE // self.vocab_size)
+        for part in (todo[i : i + size] for i in range(0, len(todo), size)):
+            rows = self.rows(part)  # (n, V)
+            self.best[part], self.best_p[part] = rows.argmax(1), rows.max(1)
+        return self.best[contexts]
+
+    @property
+    def best(self):
+        return self._bests[0]
+
+    @property
+    def best_p(self):
+        return self._bests[1]
+
+    @functools.cached_property
+    def _bests(self):
+        return self._decide(np.arange(len(self.backoff)))
+
+    @functools.cached_property
+    def _seen_bests(self):
+        """The best of the tokens seen after each context and its p; of none 0 and -1."""
+        many = np.diff(self.first)  # (contexts,)
+        context = np.repeat(np.arange(len(many)), many)  # (M,)
+        some = np.flatnonzero(many)
+        top = np.full(len(many), -1.0)
+        if len(some):
+            top[some] = np.maximum.reduceat(self.p, self.first[some])
+        best = np.zeros(len(many), np.int64)
+        is_top = np.flatnonzero(self.p == top[context])[::-1]  # backwards: the lowest id is last
+        best[context[is_top]] = self.token[is_top]
+        return best, top
+
+    def _decide(self, contexts):
+        """The best token after contexts (n,), where not all of the vocabulary needs a look.
+
+        No unseen token has more than backoff times the best p of the shorter context. A seen one
+        with more is the best. Else it is the shorter context's best, if that was not seen here; if
+        it was, only the whole distribution tells. (An interpolated p is at least its lower share,
+        so that this happens only where a method really backs off.)
+
+        Returns the tokens, -1 where they are still to be found, and their p, or a bound of it.
+        """
+        best, top = (x[contexts] for x in self._seen_bests)  # (n,)
+        if self.below is None:
+            rival, lower_p = np.zeros_like(best), 1 / self.vocab_size
+        else:
+            shorter = self.below.suffix[contexts]
+            rival, lower_p = self.below.best[shorter], self.below.best_p[shorter]
+        bound = self.backoff[contexts] * lower_p  # (n,)
+        bound[self.first[contexts + 1] - self.first[contexts] == self.vocab_size] = -1  # all seen
+        highest = np.maximum(top, bound)
+        doubt = np.flatnonzero(bound >= top)
+        gram = self.find(contexts[doubt], np.maximum(rival[doubt], 0))
+        wins = np.where(bound > top, rival, np.minimum(rival, best))[doubt]
+        # Where the rival was seen and is a best one here: what ties with it unseen has a higher id.
+        kept = self.p.take(gram, mode="clip") == highest[doubt] if len(self.p) else gram > 0
+        seen = np.where(kept, best[doubt], -1)
+        best[doubt] = np.where(rival[doubt] < 0, -1, np.where(gram < 0, wins, seen))
+        return best, highest
+
+
+def suffixes(keys, vocab_size, below):
+    """Each n-gram without its first token, as an n-gram of the Level below, (M,).
+
+    Raises
+    ------
+    ValueError
+        if one is not there.
+    """
+    if below is None:
+        return np.zeros_like(keys)
+    context, token = np.divmod(keys, vocab_size)
+    suffix = below.find(below.suffix[context].astype(np.int64), token)
+    if suffix.min(initial=0) < 0:
+        raise ValueError("an n-gram without its first token is missing one length below")
+    return suffix

@@ -76,11 +76,13 @@ def test_a_description_that_does_not_fit(tmp_path, change, message):
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("1.counts", lambda a: a[:-1]),
+        ("1.p", lambda a: a[:-1]),
         ("2.keys", lambda a: a[::-1].copy()),
         ("2.keys", lambda a: a + 1000),
-        ("2.counts", lambda a: a - 1),
-        ("3.counts", lambda a: a.astype(np.float64)),
+        ("2.p", lambda a: a - 1),
+        ("3.p", lambda a: a.astype(np.float32)),
+        ("3.backoff", lambda a: a * np.inf),
+        ("3.backoff", lambda a: a[1:]),
         ("3.keys", lambda a: a - a[0] - 1),
         ("3.keys", lambda a: a[:, None]),
         ("3.keys", lambda a: a + 3 * (a == a[-1])),  # its suffix is no bigram
