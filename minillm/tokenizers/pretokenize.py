@@ -12,6 +12,7 @@ import functools
 import numpy as np
 import regex
 
+from minillm.tokenizers.base import utf8
 from minillm.tokenizers.pretokenize_rules import Characters, cl100k_starts, gpt2_starts
 from minillm.tokenizers.unicode_classes import LETTER, NUMBER, RANGES, SPACE
 
@@ -75,22 +76,45 @@ def word_starts(data, pattern):
     data = np.frombuffer(data, np.uint8) if not isinstance(data, np.ndarray) else data
     if data.ndim != 1 or data.dtype != np.uint8:
         raise ValueError(f"data must be bytes, or uint8 (N,), got {data.dtype} {data.shape}")
-    places = cut_places(data, BLOCK)
-    parts = [_starts(data[a:b], a, rule) for a, b in zip(places, places[1:], strict=False)]
-    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+    low, size, parts = 0, BLOCK, [np.empty(0, np.int64)]
+    while low < len(data):
+        high = min(low + size, len(data))
+        while high < len(data) and data[high] & 0xC0 == 0x80:  # inside a character
+            high += 1
+        text = Characters(data[low:high])
+        starts = np.flatnonzero(rule(text))
+        if high < len(data):
+            starts = _known(text, starts)
+            if len(starts) == 1:  # a word longer than the block
+                size *= 2
+                continue
+        starts = text.first_byte(starts) + low
+        if high < len(data):
+            low, starts, size = int(starts[-1]), starts[:-1], BLOCK
+        else:
+            low = high
+        parts.append(starts)
+    return np.concatenate(parts)
 
 
-def _starts(block, offset, rule):
-    characters = Characters(block)
-    starts = characters.first_byte(np.flatnonzero(rule(characters)))
-    return starts + offset
+def _known(text, starts):
+    """The starts of words up to the last that stays one whatever follows the text.
+
+    A word that ends in white space may depend on what comes after it; and the last characters may
+    be the first of a contraction.
+    """
+    last = np.searchsorted(starts, len(text.codes) - REACH, "right") - 1
+    while last > 0 and text.white[starts[last] - 1]:
+        last -= 1
+    return starts[: max(last, 0) + 1]
 
 
 def cut_places(data, size):
     """Cut UTF-8 into blocks of about `size` bytes whose words do not depend on one another.
 
     A space after a visible ASCII character begins a word whatever stands around, and the word
-    before it would end there at a text's end too. A block lasts until there is such a place.
+    before it would end there at a text's end too. A block lasts until there is such a place. For sharing
+    the work among threads.
 
     Returns
     -------
@@ -125,12 +149,8 @@ def safe_cut(text, pattern):
         if "!" <= text[place - 1] <= "~":
             return place  # as in cut_places
         place = text.rfind(" ", 1, place)
-    characters = Characters(np.frombuffer(text.encode(), np.uint8))
-    starts = np.flatnonzero(rule(characters))
-    # A word before white space may depend on what follows that, and the last ones may not be whole.
-    starts = starts[(starts > 0) & (starts <= len(text) - REACH)]
-    starts = starts[~characters.white[starts - 1]]
-    return int(starts[-1]) if len(starts) else 0
+    characters = Characters(np.frombuffer(utf8(text), np.uint8))
+    return int(_known(characters, np.flatnonzero(rule(characters)))[-1]) if text else 0
 
 
 def _checked(pattern):

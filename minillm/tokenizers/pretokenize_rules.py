@@ -113,24 +113,32 @@ def cl100k_starts(text, *, one_word_at_end):
 
 def _start_after_newlines(start, white, newline, other, one_word_at_end):
     """White space is cut after its last line break, and after those that follow others."""
-    if not newline.any():
-        return
-    ends = white.copy()  # where white space ends, and where line breaks side by side do
-    ends[:-1] &= ~white[1:] | (newline[:-1] & ~newline[1:])
-    ends = np.flatnonzero(ends)
-    breaks = np.flatnonzero(newline[ends])  # which ends are those of line breaks
-    first = newline.copy()
+    first, last = newline.copy(), newline.copy()  # of the line breaks that stand side by side
     first[1:] &= ~newline[:-1]
-    before = np.flatnonzero(first) - 1  # what stands before each of these groups of line breaks
-    joined = other[before] & (before >= 0)
-    following = np.minimum(breaks + 1, len(ends) - 1)
-    last = ~newline[ends[following]]  # no other line break comes in this white space
-    if one_word_at_end:
-        last &= ends[following] < len(start) - 1
-    after = ends[breaks] + 1
-    after = after[joined | last]
-    after = after[after < len(start)]
-    start[after[white[after]]] = True
+    last[:-1] &= ~newline[1:]
+    first, after = np.flatnonzero(first), np.flatnonzero(last) + 1
+    joined = (first > 0) & other[first - 1]
+    end = np.append(first, len(start))[1:]  # of the line after each
+    empty = _all_white(white, after, end)
+    if not one_word_at_end:
+        empty &= end < len(start)
+    here = after[joined | ~empty]
+    here = here[here < len(start)]
+    start[here[white[here]]] = True
+
+
+def _all_white(white, low, high):
+    """Whether white[low:high] is all true, for each of several pairs low, high in order."""
+    result = low == high
+    # Only a line that begins and ends so is worth a look.
+    maybe = np.flatnonzero(~result)
+    maybe = maybe[white[low[maybe]] & white[high[maybe] - 1]]
+    if len(maybe):
+        size = high[maybe] - low[maybe]
+        offset = np.cumsum(size) - size
+        index = np.arange(size.sum()) + np.repeat(low[maybe] - offset, size)
+        result[maybe] = np.logical_and.reduceat(white[index], offset)
+    return result
 
 
 def _start_each_third(start, number):
