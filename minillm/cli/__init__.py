@@ -17,6 +17,7 @@ from minillm.cli.eval import eval_
 from minillm.cli.generate import generate
 from minillm.cli.gradcheck import gradcheck
 from minillm.cli.options import Commands, one_line
+from minillm.cli.score import score
 from minillm.cli.train import train
 from minillm.errors import UserError
 
@@ -41,7 +42,7 @@ def cli(context):
         click.echo(context.get_help())
 
 
-for command in (demo, train, eval_, generate, bench, gradcheck):
+for command in (demo, train, eval_, generate, score, bench, gradcheck):
     cli.add_command(command)
 
 

@@ -42,6 +42,6 @@ def eval_(run, data, part, split, backend):
     RUN is a run's folder (its best weights, else its last) or the folder of one checkpoint.
     """
     with using_backend(backend):
-        from minillm.cli.scoring import score
+        from minillm.cli.evaluating import score
 
         score(run, data, part, split)

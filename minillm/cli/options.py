@@ -16,6 +16,7 @@ __all__ = [
     "Shares",
     "backend_option",
     "check_out",
+    "flag_of",
     "one_line",
     "suggest",
     "using_backend",
@@ -41,6 +42,11 @@ def one_line(error):
         message = message[:1].lower() + message[1:]
     context = getattr(error, "ctx", None)
     return message if context is None else f"{message} (see {context.command_path} --help)"
+
+
+def flag_of(name):
+    """The flag of a setting: max_order is --max-order."""
+    return "--" + name.replace("_", "-")
 
 
 class OneOf(click.ParamType):

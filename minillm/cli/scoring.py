@@ -1,36 +1,294 @@
-"""What `minillm eval` does once its command line is understood."""
+"""What `minillm score` does once its command line is understood."""
 
-from minillm.cli.runs import load_run
-from minillm.data import load_corpus, split_documents
+import dataclasses
+import json
+import sys
+
+import numpy as np
+
+from minillm.cli.progress import showing
+from minillm.data.files import decode, read_text
 from minillm.errors import UserError
-from minillm.metrics import evaluate
-from minillm.training.run_file import read_run
+from minillm.files import write_text
+from minillm.metrics import bleu, chrf, of_sums, paired_bootstrap, rouge, ter
+from minillm.metrics.bleu import bleu_from_statistics, bleu_statistics
+from minillm.metrics.chrf import chrf_from_statistics, chrf_statistics
+from minillm.metrics.classification import class_counts, classification, confusion_matrix, counted
+from minillm.metrics.rouge import rouge_statistics
+from minillm.metrics.sequence import counted as counted_entities
+from minillm.metrics.sequence import entity_counts, sequence_scores
+from minillm.metrics.ter import ter_from_statistics, ter_statistics
 
-__all__ = ["score"]
+__all__ = ["score_files"]
+
+MANY = 20  # labels: a table of confusions any wider is not printed
+ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
-def score(run, data, part, split):
-    """Print how well a RUN predicts a part of a text."""
-    model, folder = load_run(run)
-    found = read_run(run)
-    saved = {} if found is None else found[1]
-    given = bool(data)
-    data = list(data or saved.get("data", ()))
-    if not data:
-        raise UserError(f"{run} does not say what it was trained on: name a text with --data")
-    corpus = load_corpus(data[0] if len(data) == 1 else data)
-    fractions = split or saved.get("split") or (0.8, 0.1, 0.1)
-    parts = split_documents(corpus.documents, fractions)
-    if part is None:
-        part = "all" if given else "test" if parts.test else "validation"
-    documents = corpus.documents if part == "all" else getattr(parts, part)
-    if not documents:
-        raise UserError(f"the {part} part is empty: {corpus}, split by {tuple(fractions)}")
-    evaluation = evaluate(model, documents)
-    characters = sum(len(d.text) for d in documents)
-    print(f"{model.kind} from {folder}, {model.n_parameters:,} parameters")
-    print(f"{part} of {corpus.description}: {len(documents)} documents, {characters:,} characters")
-    print(evaluation)
-    unknown = sum(model.tokenizer.unknown_bytes(d.text) for d in documents)
-    if unknown:
-        print(f"{unknown:,} bytes are of characters that the model has never seen: 8 bits each")
+def score_files(hyp, refs, settings, *, compare, resampling, json_path):
+    """Print the scores of a file, and whether another's are better.
+
+    settings : dict, metric -> its settings
+    """
+    texts = _read_all([hyp, *refs, *([compare] if compare else [])])
+    systems = [texts.pop(0), *([texts.pop()] if compare else [])]
+    report: dict = {"hypotheses": hyp, "references": list(refs), "scores": {}}
+    if compare:
+        report["compared"] = compare
+    for metric, given in settings.items():
+        measure = METRICS[metric](texts, dict(given))
+        names = [hyp, compare][: len(systems)]
+        found = [measure.report(*pair) for pair in zip(systems, names, strict=True)]
+        report["scores"][metric] = found[0][1]
+        if not compare:
+            print(found[0][0])
+            continue
+        report.setdefault("compared_scores", {})[metric] = found[1][1]
+        for (lines, _), name in zip(found, names, strict=True):
+            print(f"{name}:\n{lines}")
+        report.setdefault("comparisons", {})[metric] = _compare(measure, systems, names, resampling)
+    if json_path is not None:
+        write_text(json_path, json.dumps(_finite(report), indent=1, ensure_ascii=False) + "\n")
+
+
+def _compare(measure, systems, compare, resampling):
+    """Print a comparison for each number that the metric has; returns what JSON tells of them."""
+    resampling = dict(resampling)
+    seed = resampling.pop("seed", 12345)
+    if seed < 0:
+        raise UserError(f"seed must be at least 0, got {seed}")
+    first, second = (measure.samples(system) for system in systems)
+    told = {}
+    for name in first:
+        rng = np.random.default_rng(seed)
+        found = paired_bootstrap(first[name], second[name], measure.n, rng=rng, **resampling)
+        less = " (less is better)" if measure.lower_is_better else ""
+        print(f"{name} of {compare[1]} beside {compare[0]}{less}: {found} (seed {seed})")
+        told[name] = dataclasses.asdict(found)
+    return told
+
+
+class Measure:
+    """A metric with its references: `report(hypotheses)` and, for the bootstrap, `samples`.
+
+    `samples` gives for each number of the metric a function of the indices of segments.
+    """
+
+    lower_is_better = False
+
+    def __init__(self, references, settings):
+        self.n = len(references[0])
+        self.references = [list(several) for several in zip(*references, strict=True)]
+        self.settings = settings
+        if not self.n:
+            raise UserError("there is nothing to score: the files are empty")
+
+    def report(self, hypotheses, name):
+        """What is printed, and what JSON holds."""
+        raise NotImplementedError
+
+    def samples(self, hypotheses):
+        raise NotImplementedError
+
+    def _result(self, result):
+        return str(result), dataclasses.asdict(result)
+
+
+class Bleu(Measure):
+    def report(self, hypotheses, name):
+        with showing(f"BLEU of {name}") as progress:
+            return self._result(
+                bleu(hypotheses, self.references, progress=progress, **self.settings)
+            )
+
+    def samples(self, hypotheses):
+        names = ("tokenizer", "lowercase", "max_order")
+        counting = {k: v for k, v in self.settings.items() if k in names}
+        rest = {k: v for k, v in self.settings.items() if k not in names}
+        statistics = bleu_statistics(hypotheses, self.references, **counting)
+        return {"BLEU": of_sums(statistics, lambda s: bleu_from_statistics(s, **rest).score)}
+
+
+class ChrF(Measure):
+    def report(self, hypotheses, name):
+        with showing(f"chrF of {name}") as progress:
+            return self._result(
+                chrf(hypotheses, self.references, progress=progress, **self.settings)
+            )
+
+    def samples(self, hypotheses):
+        statistics = chrf_statistics(hypotheses, self.references, **self.settings)
+        rest = {k: v for k, v in self.settings.items() if k == "beta"}
+        return {"chrF": of_sums(statistics, lambda s: float(chrf_from_statistics(s, **rest)))}
+
+
+class Ter(Measure):
+    lower_is_better = True
+
+    def report(self, hypotheses, name):
+        with showing(f"TER of {name}") as progress:
+            return self._result(
+                ter(hypotheses, self.references, progress=progress, **self.settings)
+            )
+
+    def samples(self, hypotheses):
+        statistics = ter_statistics(hypotheses, self.references, **self.settings)
+        return {"TER": of_sums(statistics, lambda s: ter_from_statistics(s).score)}
+
+
+class RougeScore(Measure):
+    def __init__(self, references, settings):
+        super().__init__(references, settings)
+        types = settings.pop("types", None)
+        settings["types"] = ROUGE_TYPES if types is None else tuple(types.split(","))
+        self.line_break = settings.pop("line_break", None)
+        self.references = [[self._lines(text) for text in several] for several in self.references]
+
+    def _lines(self, text):
+        return text if self.line_break is None else text.replace(self.line_break, "\n")
+
+    def report(self, hypotheses, name):
+        hypotheses = [self._lines(text) for text in hypotheses]
+        with showing(f"ROUGE of {name}") as progress:
+            found = rouge(hypotheses, self.references, progress=progress, **self.settings)
+        lines = "\n".join(map(str, found.values()))
+        return lines, {name: dataclasses.asdict(one) for name, one in found.items()}
+
+    def samples(self, hypotheses):
+        hypotheses = [self._lines(text) for text in hypotheses]
+        found = rouge_statistics(hypotheses, self.references, **self.settings)
+        # a mean is a quotient of sums: of F, and of ones
+        rows = {name: np.stack([f[:, 2], np.ones(self.n)], 1) for name, f in found.items()}
+        return {name: of_sums(values, lambda s: s[0] / s[1]) for name, values in rows.items()}
+
+
+class Labels(Measure):
+    """Classes, one a line."""
+
+    def __init__(self, references, settings):
+        super().__init__(references, settings)
+        if len(references) > 1:
+            raise UserError("labels have one --ref: a place is of one class")
+        self.truth = [label.strip() for label in references[0]]
+
+    def samples(self, hypotheses):
+        predicted = [label.strip() for label in hypotheses]
+        labels = sorted({*self.truth, *predicted})
+        counts = class_counts(predicted, self.truth, labels)  # (N, 3, L)
+
+        return _averages(counts, lambda keep, c: counted(keep, c, **self.settings), labels)
+
+
+class F1(Labels):
+    def report(self, hypotheses, name):
+        predicted = [label.strip() for label in hypotheses]
+        found = classification(predicted, self.truth, **self.settings)
+        confusion = confusion_matrix(predicted, self.truth)
+        lines = f"{found.table()}\n{found}"
+        if len(confusion.labels) <= MANY:
+            lines += f"\nconfusion, a row for each true label:\n{confusion.table()}"
+        told = dataclasses.asdict(found)
+        told["confusion"] = {"labels": confusion.labels, "counts": confusion.counts.tolist()}
+        return lines, told
+
+
+class Accuracy(Labels):
+    def _right(self, hypotheses):
+        return np.array([a.strip() == b for a, b in zip(hypotheses, self.truth, strict=True)])
+
+    def report(self, hypotheses, name):
+        right = self._right(hypotheses)
+        share = float(right.mean())
+        line = f"accuracy {share:.4f} ({right.sum()} of {self.n})"
+        return line, {"accuracy": share, "right": int(right.sum()), "n": self.n}
+
+    def samples(self, hypotheses):
+        rows = np.stack([self._right(hypotheses), np.ones(self.n)], 1)
+        return {"accuracy": of_sums(rows, lambda s: s[0] / s[1])}
+
+
+class Entities(Measure):
+    def __init__(self, references, settings):
+        self.columns = settings.pop("columns", False)
+        if len(references) > 1:
+            raise UserError("tags have one --ref: a place has one tag")
+        self.truth = self._sequences(references[0])
+        super().__init__([self.truth], settings)
+
+    def _sequences(self, lines):
+        if not self.columns:
+            return [line.split() for line in lines]
+        sequences: list[list[str]] = [[]]
+        for line in lines:
+            words = line.split()
+            if words:
+                sequences[-1].append(words[-1])
+            elif sequences[-1]:
+                sequences.append([])
+        return sequences if sequences[-1] else sequences[:-1]
+
+    def report(self, hypotheses, name):
+        found = sequence_scores(self._sequences(hypotheses), self.truth, **self.settings)
+        how = f"strict, {self.settings['scheme']}" if "scheme" in self.settings else "lenient"
+        lines = f"{found.table()}\n{found} of entities ({how})"
+        return lines, dataclasses.asdict(found) | {"mode": how}
+
+    def samples(self, hypotheses):
+        rest = {k: v for k, v in self.settings.items() if k == "zero_division"}
+        reading = {k: v for k, v in self.settings.items() if k != "zero_division"}
+        labels, counts = entity_counts(self._sequences(hypotheses), self.truth, **reading)
+
+        return _averages(counts, lambda keep, c: counted_entities(keep, c, **rest), labels)
+
+
+def _averages(counts, scores, labels):
+    """The averages of F1 over any choice of the segments whose counts (N, 3, L) these are."""
+
+    def f1(sums, average):
+        here = sums.any(axis=0)  # a class that no sampled segment has is none of the sample's
+        names = [label for label, there in zip(labels, here, strict=True) if there]
+        return getattr(scores(names, sums[:, here]), average).f1
+
+    return {
+        f"F1 {average}": of_sums(counts, lambda sums, average=average: f1(sums, average))
+        for average in ("micro", "macro", "weighted")
+    }
+
+
+METRICS = {
+    "bleu": Bleu,
+    "chrf": ChrF,
+    "ter": Ter,
+    "rouge": RougeScore,
+    "accuracy": Accuracy,
+    "f1": F1,
+    "seqeval": Entities,
+}
+
+
+def _read_all(names):
+    """The lines of the files, as many in each."""
+    if names.count("-") > 1:
+        raise UserError("standard input, -, can be read once only")
+    found = [_lines(name) for name in names]
+    for name, lines in zip(names[1:], found[1:], strict=True):
+        if len(lines) != len(found[0]):
+            raise UserError(f"{names[0]} has {len(found[0])} lines, but {name} has {len(lines)}")
+    return found
+
+
+def _lines(name):
+    text = decode(sys.stdin.buffer.read(), "standard input") if name == "-" else read_text(name)
+    lines = text.split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
+
+
+def _finite(value):
+    """Without NaN, which JSON has no word for: None."""
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and value != value else value

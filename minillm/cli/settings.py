@@ -8,7 +8,7 @@ import dataclasses
 
 import click
 
-from minillm.cli.options import OneOf
+from minillm.cli.options import OneOf, flag_of
 
 __all__ = ["COUNTED", "MODELS", "SETTINGS", "Setting", "options"]
 
@@ -101,7 +101,7 @@ def options(command):
 
 
 def _option(setting):
-    flag = "--" + setting.name.replace("_", "-")
+    flag = flag_of(setting.name)
     text, kind, metavar = setting.help, setting.type, {int: "N", float: "X"}.get(setting.type)
     if isinstance(kind, tuple):
         text += f" One of {', '.join(kind)}."

@@ -3,7 +3,15 @@
 import click
 
 from minillm.cli.lasting import lasting_output
-from minillm.cli.options import Command, OneOf, Shares, backend_option, check_out, using_backend
+from minillm.cli.options import (
+    Command,
+    OneOf,
+    Shares,
+    backend_option,
+    check_out,
+    flag_of,
+    using_backend,
+)
 from minillm.cli.settings import COUNTED, MODELS, SETTINGS, options
 from minillm.errors import UserError
 
@@ -76,5 +84,5 @@ def _refuse_foreign(model, given):
     """Refuse a setting that the model has no use for, rather than pass over it."""
     for setting in (s for group in SETTINGS.values() for s in group):
         if setting.name in given and model not in setting.models:
-            flag = "--" + setting.name.replace("_", "-")
-            raise UserError(f"{model} takes no {flag}: it is for {', '.join(setting.models)}")
+            wanted = ", ".join(setting.models)
+            raise UserError(f"{model} takes no {flag_of(setting.name)}: it is for {wanted}")

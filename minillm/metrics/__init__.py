@@ -1,5 +1,6 @@
 """Numbers that compare models."""
 
+from minillm.metrics.bleu import BLEU, bleu
 from minillm.metrics.bootstrap import (
     Comparison,
     Interval,
@@ -7,6 +8,7 @@ from minillm.metrics.bootstrap import (
     of_sums,
     paired_bootstrap,
 )
+from minillm.metrics.chrf import ChrF, chrf
 from minillm.metrics.classification import (
     Classification,
     Confusion,
@@ -17,19 +19,27 @@ from minillm.metrics.classification import (
 from minillm.metrics.crossval import CrossValidation, cross_validate, k_fold, stratified_k_fold
 from minillm.metrics.evaluate import Evaluation, evaluate
 from minillm.metrics.language import accuracy, bits_per_byte, perplexity
+from minillm.metrics.rouge import Rouge, rouge
 from minillm.metrics.sequence import entities, sequence_scores
+from minillm.metrics.ter import TER, ter
 
 __all__ = [
+    "BLEU",
+    "TER",
+    "ChrF",
     "Classification",
     "Comparison",
     "Confusion",
     "CrossValidation",
     "Evaluation",
     "Interval",
+    "Rouge",
     "Scores",
     "accuracy",
     "bits_per_byte",
+    "bleu",
     "bootstrap",
+    "chrf",
     "classification",
     "confusion_matrix",
     "cross_validate",
@@ -39,6 +49,8 @@ __all__ = [
     "of_sums",
     "paired_bootstrap",
     "perplexity",
+    "rouge",
     "sequence_scores",
     "stratified_k_fold",
+    "ter",
 ]

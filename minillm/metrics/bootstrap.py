@@ -53,7 +53,7 @@ class Comparison:
     def __str__(self):
         return (
             f"difference {self.difference}, p = {self.p:.4f}; "
-            f"the second is better in {self.better:.1%} of {self.samples} samples"
+            f"it is above zero in {self.better:.1%} of {self.samples} samples"
         )
 
 

@@ -156,6 +156,24 @@ def classification(predicted, target, *, labels=None, zero_division=0.0):
     return dataclasses.replace(result, accuracy=float(same.mean()))
 
 
+def class_counts(predicted, target, labels):
+    """The counts that the scores are made of, which add up over places.
+
+    Returns
+    -------
+    counts : int8 (N, 3, L), whether a place is rightly, is said to be and is truly of a class
+    """
+    order, rows, columns = _numbered(predicted, target, labels)
+    classes = np.arange(len(order))
+    truly, said = rows[:, None] == classes, columns[:, None] == classes
+    return np.stack([truly & said, said, truly], axis=1).astype(np.int8)
+
+
+def counted(labels, counts, *, zero_division=0.0):
+    """The scores of counts (3, L): right, predicted and true."""
+    return from_counts(labels, *counts, zero_division=zero_division)
+
+
 def from_counts(labels, tp, predictions, support, *, zero_division=0.0):
     """The scores of classes of which the right, the predicted and the true ones were counted.
 

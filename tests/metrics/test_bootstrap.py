@@ -42,7 +42,7 @@ def test_by_hand():
     assert found.better == 3 / 4
     assert found.p == 1 / 5
     assert (found.first.low, found.first.high) == (2, 2)
-    assert str(found).endswith("p = 0.2000; the second is better in 75.0% of 4 samples")
+    assert str(found).endswith("p = 0.2000; it is above zero in 75.0% of 4 samples")
 
 
 @pytest.mark.parametrize("n_samples", [1000, 37])
