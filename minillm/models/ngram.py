@@ -59,6 +59,8 @@ class NGram(NextToken):
         smoothing = SMOOTHINGS.get(config.smoothing)  # None: the probabilities were given
         self.alone = smoothing is not None and smoothing.alone
         self.is_distribution = smoothing is None or smoothing.form != SCORE
+        # what a context that was not seen multiplies the shorter one's numbers by
+        self.unseen = 1.0 if self.is_distribution else config.value("factor")
 
     @classmethod
     def train(cls, ids, tokenizer, *, held_out=None, **settings):
@@ -154,6 +156,8 @@ class NGram(NextToken):
             p[here] = now
             if self.alone:
                 p[step.unseen] = uniform
+            elif not self.is_distribution:
+                p[step.unseen] *= self.unseen
             if with_best:
                 best[here] = level.best_of(step.context)
                 if self.alone:
@@ -216,13 +220,10 @@ class NGram(NextToken):
         p = self.levels[0].p.copy()  # (V,)
         uniform = np.full(self.vocab_size, 1 / self.vocab_size)
         for level, node in zip(self.levels[1:], nodes, strict=True):
-            if node == ABSENT or (node == UNSEEN and not self.alone):
+            if node == ABSENT:
                 break
-            p = (
-                uniform
-                if node == UNSEEN
-                else level.distribution(uniform if self.alone else p, node)
-            )
+            lower = uniform if self.alone else p
+            p = self.unseen * lower if node == UNSEEN else level.distribution(lower, node)
         return p
 
     def save(self, folder):

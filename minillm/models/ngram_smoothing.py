@@ -4,10 +4,10 @@ Notation: c(cw) is how often token w followed context c in the text, c(c.) its s
 the number of different tokens that followed c; c' is c without its first token; V is the size of
 the vocabulary. Below the unigrams, whose context is empty, lies the uniform distribution 1/V.
 
-Two conventions hold for all of them. A context after which nothing was seen tells nothing: the
-shorter one answers in its place (for add-k and Good-Turing, which know no shorter context, every
-token is then equally likely, which is what their formulas say). And n-grams that are pruned give
-what they would have had to the tokens that were not seen after their context.
+Two conventions hold for all that are distributions. A context after which nothing was seen tells
+nothing: the shorter one answers in its place (for add-k and Good-Turing, which know no shorter
+context, every token is then equally likely, which is what their formulas say). And n-grams that are
+pruned leave what they would have had to what is mixed in from the shorter context.
 
 A function takes one length's counts (`Length`), the model's settings and a list to which it adds a
 note where it falls back, and returns by its form:
@@ -101,11 +101,11 @@ def stupid_back_off(length, config, notes):
 
     Equation: s(w | c) = c(cw) / c(c.) where cw was seen, else 0.4 s(w | c')
 
-    A score, not a distribution: over w it sums to more or less than 1.
+    A score, not a distribution: over w it sums to more or less than 1. The factor is due for a
+    context that was never seen, too.
     """
     total = length.sum(length.raw)
-    factor = np.where(total > 0, config.value("factor"), 1.0)
-    return length.share(length.raw, total), factor
+    return length.share(length.raw, total), np.full(length.contexts, config.value("factor"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minillm.models.ngram import NGram
+from minillm.models.ngram_config import NAMES
+from minillm.tokenizers import CharTokenizer
+from tests.models.ngram_oracle import BruteForce
+
+TOL = 1e-10
+TOKENIZER = CharTokenizer("abcd")  # ids 0 to 3, the end 4, the unknown one 5
+END, SIZE = TOKENIZER.end_id, TOKENIZER.vocab_size
+DISTRIBUTIONS = [name for name in NAMES if name != "stupid-backoff"]
+SETTINGS = {
+    "add-k": {"k": st.sampled_from([1, 0.5, 0.01])},
+    "absolute-discounting": {"discount": st.sampled_from([None, 0.75])},
+    "kneser-ney": {"discount": st.sampled_from([None, 0.75])},
+    "katz": {"cutoff": st.sampled_from([1, 2, 5])},
+    "stupid-backoff": {"factor": st.sampled_from([0.4, 0.9])},
+    "jelinek-mercer": {"buckets": st.sampled_from([1, 3])},
+}
+
+
+@st.composite
+def cases(draw, names=NAMES):
+    """A text with runs, ends and rare tokens, a model of it, and contexts seen and unseen."""
+    name = draw(st.sampled_from(names))
+    order = draw(st.integers(1, 5))
+    seed, n = draw(st.integers(0, 10**6)), draw(st.sampled_from([1, 2, 9, 40, 200]))
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet(np.full(SIZE - 1, 0.5))
+    ids = rng.choice(SIZE - 1, n, p=p)
+    given_ = {key: draw(values) for key, values in SETTINGS.get(name, {}).items()}
+    given_ = {key: value for key, value in given_.items() if value is not None}
+    prune = draw(st.sampled_from([None, (0, 1), (0, 0, 2), (0, 1, 1, 3)]))
+    if prune and len(prune) <= order:
+        given_["prune"] = prune
+    model = NGram.train(ids, TOKENIZER, order=order, smoothing=name, **given_)
+    contexts = [rng.integers(0, SIZE, rng.integers(0, 7)) for _ in range(3)]
+    place = int(rng.integers(0, n))
+    contexts += [ids[max(0, place - 6) : place], [END], [END, END], np.append(ids, END), [0, END]]
+    return name, model, ids.tolist(), given_, contexts, rng
+
+
+def brute_force(name, model, ids, given_):
+    weights = model.config.weights
+    return BruteForce(ids, model.config.order, SIZE, END, name, weights=weights, **given_)
+
+
+def distribution(model, context):
+    past = model.start(1)
+    if len(context) == 0:
+        return model._distribution(past[0])
+    return np.exp(model.step(past, np.array([context])))[0]
+
+
+@settings(max_examples=400)
+@given(case=cases())
+def test_equals_the_formula(case):
+    name, model, ids, given_, contexts, _ = case
+    oracle = brute_force(name, model, ids, given_)
+    for context in contexts:
+        expected = oracle.distribution(context)
+        assert np.allclose(distribution(model, context), expected, rtol=1e-9, atol=TOL)
+
+
+@settings(max_examples=200)
+@given(case=cases(DISTRIBUTIONS))
+def test_sums_to_one_and_scores_what_it_says(case):
+    _, model, _, _, contexts, rng = case
+    for context in contexts:
+        p = model.next_distribution(context)
+        assert abs(p.sum() - 1) < TOL
+        assert p.min() >= 0
+    text = rng.integers(0, SIZE, 30)
+    nats, correct = model.score(text)
+    rows = [model.next_distribution([END, *text[:t]]) for t in range(len(text))]
+    expected = [row[t] for row, t in zip(rows, text, strict=True)]
+    assert np.allclose(np.exp(-nats), expected, rtol=TOL, atol=0)
+    assert np.array_equal(np.exp(model.log_p(text)), np.exp(-nats))
+    assert correct.tolist() == [row.argmax() == t for row, t in zip(rows, text, strict=True)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equals_the_formula_where_the_discounts_are_computed(name):
+    tokenizer = CharTokenizer("".join(map(chr, range(100, 160))))
+    size, end = tokenizer.vocab_size, tokenizer.end_id
+    rng = np.random.default_rng(2)
+    p = 1 / np.arange(1, size) ** 1.6
+    ids = rng.permutation(size - 1)[rng.choice(size - 1, 1500, p=p / p.sum())]
+    given_ = {"cutoff": 2} if name == "katz" else {}
+    model = NGram.train(ids, tokenizer, order=3, smoothing=name, **given_)
+    weights = model.config.weights
+    oracle = BruteForce(ids.tolist(), 3, size, end, name, weights=weights, **given_)
+    fell_back = [note for note in model.notes if "too few" in note]
+    assert len(fell_back) < 2, model.notes  # so that the formula is what is tested
+    for start in range(0, 40, 10):
+        for context in (ids[start : start + 2], ids[start : start + 1], [end]):
+            expected = oracle.distribution(context)
+            assert np.allclose(distribution(model, context), expected, rtol=1e-9, atol=0)
