@@ -6,10 +6,15 @@ tokenizer only.
 """
 
 import math
+import warnings
 
 import numpy as np
 
-__all__ = ["accuracy", "bits_per_byte", "perplexity"]
+__all__ = ["ImpossibleToken", "accuracy", "bits_per_byte", "perplexity"]
+
+
+class ImpossibleToken(UserWarning):
+    """A text has a token whose probability is 0, so that its perplexity is infinite."""
 
 
 def bits_per_byte(nats, n_bytes, unknown_bytes=0):
@@ -46,6 +51,11 @@ def perplexity(nats):
 
     nats : (N,), -log p of every token; infinity where the exponential is beyond float64.
 
+    Warns
+    -----
+    ImpossibleToken
+        if one is infinite: says which comes first.
+
     Raises
     ------
     ValueError
@@ -53,6 +63,14 @@ def perplexity(nats):
     """
     if np.size(nats) == 0:
         raise ValueError("nats must hold at least one token, got none")
+    if (impossible := np.isposinf(nats)).any():
+        warnings.warn(
+            f"{np.count_nonzero(impossible)} tokens have probability 0, the first at position "
+            f"{np.argmax(impossible)}: the perplexity is infinite",
+            ImpossibleToken,
+            stacklevel=2,
+        )
+        return math.inf
     try:
         return math.exp(_sum(nats) / np.size(nats))
     except OverflowError:

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from minillm.data import Document, encode_documents
 from minillm.errors import UserError
 from minillm.metrics import accuracy, bits_per_byte, evaluate, perplexity
+from minillm.metrics.evaluate import Impossible
+from minillm.metrics.language import ImpossibleToken
 from minillm.models.baselines import Uniform, Unigram
 from minillm.models.ngram import NGram
 from minillm.tokenizers import ByteTokenizer, CharTokenizer, make_tokenizer
@@ -24,7 +26,10 @@ def test_by_hand():
     assert bits_per_byte(nats, 6, unknown_bytes=3) == pytest.approx((6 + 24) / 6, rel=4 * EPS)
     assert perplexity(nats) == pytest.approx(4, rel=8 * EPS)
     assert perplexity([1e4]) == math.inf
-    assert perplexity([math.inf]) == math.inf
+    with pytest.warns(
+        ImpossibleToken, match="2 tokens have probability 0, the first at position 1"
+    ):
+        assert perplexity([0.0, math.inf, math.inf]) == math.inf
     assert accuracy([1, 2, 3, 4], [1, 0, 3, 0]) == 0.5
     assert accuracy([[1, 2], [3, 4]], [[1, -100], [-100, 0]]) == 0.5
 
@@ -131,3 +136,37 @@ def test_a_damaged_model_is_named():
 
     with pytest.raises(ValueError, match="NaN at position 2"):
         evaluate(Damaged(ByteTokenizer()), [Document("d", "abc")])
+
+
+def test_the_first_impossible_token_is_named():
+    tokenizer = CharTokenizer("ab")
+    model = NGram.train(np.array([0, 1, 2, 0, 1, 2]), tokenizer, order=2, smoothing="mle")
+    found = evaluate(model, [Document("x", "ab"), Document("y", "abb"), Document("z", "b")])
+    assert found.perplexity == found.bits_per_byte == math.inf
+    assert found.impossible == Impossible(2, 5, 1, "b", "ab")
+    assert str(found).endswith(
+        ". 2 tokens are impossible to the model, the first 'b' (id 1) at position 5, after 'ab'"
+    )
+    found = evaluate(model, [Document("x", "b")])
+    assert str(found).endswith(
+        ". 1 token is impossible to the model: 'b' (id 1) at position 0, at a document's start"
+    )
+    found = evaluate(model, [Document("x", "abab")])
+    assert (found.impossible.text, found.impossible.before) == ("a", "ab")
+    found = evaluate(model, [Document("x", "a")])
+    assert found.impossible.text == "<|endoftext|>"
+    assert evaluate(model, [Document("x", "ab")]).impossible is None
+
+
+def test_a_score_is_no_perplexity():
+    tokenizer = CharTokenizer("ab")
+    ids = np.array([0, 1, 2, 0, 1, 2])
+    model = NGram.train(ids, tokenizer, order=2, smoothing="stupid-backoff")
+    found = evaluate(model, [Document("x", "abb")])
+    assert found.bits_per_byte is None
+    assert math.isnan(found.perplexity)
+    assert math.isnan(found.nats_per_token)
+    assert found.accuracy == 0.75
+    assert str(found).startswith(
+        "no bits or perplexity, for the model gives scores and not probabilities, accuracy 75.0% "
+    )
