@@ -156,7 +156,7 @@ def _statistics(texts, segment, side, tokenizer, lowercase, order):
     statistics[:, 0] = length
     statistics[:, 1] = _nearest(length, lengths, segment, side)
     for n, (owner, counts) in enumerate(shared_ngrams(ids, lengths, segment, side, order)):
-        matches = np.minimum(counts[:, 0], counts[:, 1:].max(1))
+        matches = np.minimum(counts[0], counts[1:].max(0))
         statistics[:, 2 + n] = np.bincount(owner, matches, minlength=len(length))
     statistics[:, 2 + order :] = np.maximum(length[:, None] - np.arange(order), 0)
     return statistics

@@ -1,12 +1,12 @@
 """The words that BLEU counts: the tokenizers of the field's standard tool, sacrebleu (Post 2018,
 arXiv:1804.08771), so that scores compare.
 
-Each is a few substitutions that put spaces around some characters, then a split at white space:
+Each puts spaces around some characters, by a few patterns in order, then splits at white space:
 
     13a   of the script mteval-v13a.pl (NIST): ASCII punctuation, numbers kept whole; the default
     intl  of mteval-v14.pl: every punctuation mark and symbol of Unicode, as the version of the
           `regex` package knows it, which is what sacrebleu goes by too
-    zh    each Chinese character alone, 13a's substitutions for the rest
+    zh    each Chinese character alone, 13a's patterns for the rest
     char  every character
     none  white space alone
 
@@ -27,16 +27,17 @@ __all__ = ["TOKENIZERS", "check_tokenizer", "tokenize", "tokenize_all"]
 
 EDGE = "\n"  # marks where a line begins or ends with the word; no word holds white space
 
+# (pattern, the number of its group that spaces are put around)
 WESTERN = (
-    (re.compile(r"([!-&(-+:-@\[-`{-~/])"), r" \1 "),  # ASCII signs but ' , - .
-    (re.compile(r"([^0-9])([.,])"), r"\1 \2 "),  # a point or comma, unless a digit is before it ...
-    (re.compile(r"([.,])([^0-9])"), r" \1 \2"),  # ... and after it
-    (re.compile(r"([0-9])(-)"), r"\1 \2 "),  # a dash after a digit
+    (re.compile(r"([!-&(-+:-@\[-`{-~/])"), 1),  # ASCII signs but ' , - .
+    (re.compile(r"([^0-9])([.,])"), 2),  # a point or comma, unless a digit is before it ...
+    (re.compile(r"([.,])([^0-9])"), 1),  # ... and after it
+    (re.compile(r"([0-9])(-)"), 2),  # a dash after a digit
 )
 INTERNATIONAL = (
-    (regex.compile(r"(\P{N})(\p{P})"), r"\1 \2 "),
-    (regex.compile(r"(\p{P})(\P{N})"), r" \1 \2"),
-    (regex.compile(r"(\p{S})"), r" \1 "),
+    (regex.compile(r"(\P{N})(\p{P})"), 2),
+    (regex.compile(r"(\p{P})(\P{N})"), 1),
+    (regex.compile(r"(\p{S})"), 1),
 )
 # The script's table of Chinese blocks, as sacrebleu has it. Its two blocks beyond U+FFFF are
 # written with four hexadecimal digits and compared as strings there, so that they mean U+2001 to
@@ -61,14 +62,18 @@ def _western(line):
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """prepare : the line before the substitutions; rules : (pattern, replacement), in order."""
+    """prepare : what is done to the line first; rules : (pattern, group), in order."""
 
     prepare: Callable[[str], str]
-    rules: tuple[tuple[Any, str], ...] = ()
+    rules: tuple[tuple[Any, int], ...] = ()
 
     def spaced(self, text):
-        for pattern, replacement in self.rules:
-            text = pattern.sub(replacement, text)
+        """The text with spaces around what the patterns find; quicker than `sub` by a template."""
+        for pattern, group in self.rules:
+            parts = pattern.split(text)  # what is between matches, and each match's groups
+            each = slice(group, None, 1 + pattern.groups)
+            parts[each] = [f" {part} " for part in parts[each]]
+            text = "".join(parts)
         return text
 
 
@@ -104,9 +109,9 @@ def tokenize(line, name="13a", *, lowercase=False):
 def tokenize_all(lines, name="13a", *, lowercase=False):
     """The tokens of many lines, as numbers.
 
-    No substitution looks beyond a neighbouring character, and all take white space for a sign like
-    any other: what becomes of a word depends on nothing but whether white space or the line's end
-    is beside it. Each distinct word is cut once.
+    No pattern looks beyond a neighbouring character, and all take white space for a sign like any
+    other: what becomes of a word depends on nothing but whether white space or the line's end is
+    beside it. Each distinct word is cut once.
 
     Returns
     -------

@@ -65,29 +65,33 @@ def shared_ngrams(ids, lengths, segment, side, order):
     Yields
     ------
     segment : int64 (M,), of each distinct n-gram of a segment
-    counts : int64 (M, sides), how often it stands in the hypothesis and in each reference; n-grams
+    counts : int64 (sides, M), how often it stands in the hypothesis and in each reference; n-grams
         that cannot be shared may be left out
     """
     sides, vocabulary = int(side.max()) + 1, int(ids.max(initial=0)) + 1
     owner, side = np.repeat(segment, lengths), np.repeat(side, lengths)  # (N,)
     end = np.repeat(np.cumsum(lengths), lengths)  # (N,), where the text of each token ends
     start = np.arange(len(ids))  # of the n-grams that are looked at
+    if len(start) == 0:
+        return
     prefix = owner  # (N,), the number of the n-gram that starts here; at first that of its segment
     for n in range(1, order + 1):
-        if len(start) == 0:
-            return
         number, groups = _ranks(prefix[start] * vocabulary + ids[start + n - 1])
-        cells = np.bincount(number * sides + side[start], minlength=groups * sides)
-        counts = cells.reshape(groups, sides)
+        cells = np.bincount(side[start] * groups + number, minlength=sides * groups)
+        counts = cells.reshape(sides, groups)
         where = np.empty(groups, np.int64)
         where[number] = owner[start]
         yield where, counts
-        shared = (counts[:, 0] > 0) & (counts[:, 1:] > 0).any(1)
+        if n == order:
+            return
+        shared = (counts[0] > 0) & (counts[1:].max(0) > 0)
         prefix = np.full(len(ids) + 1, -1)
         kept = shared[number]
         prefix[start[kept]] = number[kept]
         start = np.flatnonzero(prefix[:-1] >= 0)
         start = start[(start + n < end[start]) & (prefix[start + 1] >= 0)]
+        if len(start) == 0:
+            return
 
 
 def _ranks(keys):

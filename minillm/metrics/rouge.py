@@ -133,7 +133,7 @@ def _scores(texts, segment, side, types, tokenizer, stem):
     found = shared_ngrams(ids, lengths, segment, side, max(shared, default=0))
     for n, (owner, counts) in enumerate(found, start=1):
         for r in range(sizes.shape[1] - 1) if n in shared else ():
-            matches = np.minimum(counts[:, 0], counts[:, r + 1])
+            matches = np.minimum(counts[0], counts[r + 1])
             shared[n][:, r] = np.bincount(owner, matches, minlength=len(sizes))
     result = {}
     for name in types:
