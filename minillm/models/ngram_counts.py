@@ -3,18 +3,37 @@
 The n-grams of each length have ids of their own, 0 to M - 1. One of length k is stored as a single
 integer, its key: the id of its first k - 1 tokens (an n-gram one shorter) times the vocabulary's
 size, plus its last token. The keys of a length are sorted, so an n-gram's continuations lie side by
-side in the next length's keys, and an n-gram is found from its prefix by one binary search.
+side in the next length's keys.
 
 Documents: each ends in the end id, which also stands, once, before the first token of the next as
 its context. No n-gram reaches across, so those at a document's start are as long as they can be
 and begin with the end id, which nothing precedes.
+
+How: take all places of the text, sorted by the n-gram that ends there. To make each a token longer,
+sort them once more within each n-gram, by the token that comes next. So the places can be cut into
+shares of whole n-grams, which fit the processor's cache and keep several threads busy. A share
+packs (n-gram within the share, next token, place within the share) into one integer: a plain sort
+of integers is several times faster than one that has to say where things came from.
+
+The same by dictionaries, a token at a time, is in ngram_counts_simple.py.
 """
 
+import contextlib
 import dataclasses
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
+from minillm.models.ngram_kenlm import last_read
+from minillm.models.ngram_memory import check_memory
+
 __all__ = ["Counts", "count_ngrams"]
+
+SHARE = 1 << 16  # places in a share, about
+MOST_TOKENS, LARGEST_VOCABULARY = (1 << 31) - 2, 1 << 28  # 32-bit places, 63-bit packed ones
+BYTES = 60  # of memory, at most, for each place at each length, the model's numbers included
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,71 +46,218 @@ class Counts:
     raw : int64 (M,), how often each occurs
     left : int64 (M,), after how many different tokens it comes: N1+(. ngram); 0 where
         nothing precedes it, and for the longest n-grams, for which it is not counted
+    suffix : int32 (M,), each without its first token, an n-gram one shorter; zeros for length 1
+    last : int or None, the one of them that KenLM reads last, see ngram_kenlm.py; None for the
+        longest ones, and where there is none
     """
 
     keys: np.ndarray
     raw: np.ndarray
     left: np.ndarray
+    suffix: np.ndarray
+    last: int | None = None
 
 
-def count_ngrams(ids, *, order, vocab_size, end_id):
+def count_ngrams(ids, *, order, vocab_size, end_id, threads=None, progress=None):
     """Count the n-grams of length 1 to `order`.
 
     Parameters
     ----------
     ids : integers (N,) below vocab_size, each document followed by end_id
+    threads : int or None, as many as there are processors
+    progress : function of (lengths done, order) or None
 
     Returns
     -------
     counts : list of Counts, by length
+
+    Raises
+    ------
+    UserError
+        before a length whose n-grams might not fit in memory.
+    ValueError
+        for more than 2^31 - 2 tokens.
     """
-    tokens = np.concatenate([[end_id], ids]).astype(np.int64)  # (N + 1,)
-    reach = _context_lengths(tokens, end_id)  # (N,)
+    if len(ids) > MOST_TOKENS or vocab_size > LARGEST_VOCABULARY:
+        raise ValueError(
+            f"at most {MOST_TOKENS} tokens of {LARGEST_VOCABULARY} kinds can be counted, got "
+            f"{len(ids)} of {vocab_size}"
+        )
+    check_memory(len(ids) * BYTES // 2 + vocab_size * BYTES, f"counting {len(ids)} tokens")
+    text = np.empty(len(ids) + 1, np.int32)  # (N + 1,)
+    text[0], text[1:] = end_id, ids
     keys = np.arange(vocab_size, dtype=np.int64)
-    raw = np.bincount(tokens[1:], minlength=vocab_size)  # (V,)
-    node = tokens  # (N + 1,), the id of the n-gram that ends at each token
-    result = []
-    for length in range(2, order + 1):
-        before = np.flatnonzero(reach >= length - 1)  # where a prefix long enough ends
-        pairs = node[before] * vocab_size + tokens[before + 1]
-        longer_keys, rank, one, longer_raw = _group(pairs, len(keys) * vocab_size)
-        # An n-gram has as many different left neighbours as longer ones end in it.
-        left = np.bincount(node[before[one] + 1], minlength=len(keys))
-        result.append(Counts(keys, raw, left))
-        keys, raw = longer_keys, longer_raw
-        node = np.full(len(tokens), -1)
-        node[before + 1] = rank
-    return [*result, Counts(keys, raw, np.zeros_like(raw))]
+    raw = np.bincount(text[1:], minlength=vocab_size)  # (V,)
+    suffix = np.zeros(vocab_size, np.int32)
+    node = text  # (N + 1,), the n-gram of the length so far that ends at each token
+    result: list[Counts] = []
+    with _pool(threads, len(ids)) as each:
+        shares, appears = _by_token(text, vocab_size)
+        place, reach = last_read(text, appears, order)
+        for length in range(2, order + 1):
+            if progress:
+                progress(length - 1, order)
+            check_memory(sum(len(s.place) for s in shares) * BYTES, f"n-grams of length {length}")
+            longer = each(partial(_longer, text, vocab_size), shares)
+            found = _collect(each, longer, vocab_size, node)
+            left = np.bincount(found[2], minlength=len(keys))
+            last = int(node[place]) if length - 2 <= reach else None
+            result.append(Counts(keys, raw, left, suffix, last))
+            keys, raw, suffix = found
+            if length < order:
+                node = np.empty(len(text), np.int32)
+                split = each(partial(_contexts, node, vocab_size, end_id), longer)
+                shares = [share for part in split for share in part]
+    if progress:
+        progress(order, order)
+    return [*result, Counts(keys, raw, np.zeros_like(raw), suffix)]
 
 
-def _context_lengths(tokens, end_id):
-    """How many tokens stand before each of tokens[1:] in its document, the end id included.
+@dataclasses.dataclass
+class _Share:
+    """Some n-grams of one length and the places where they end, sorted by n-gram.
 
-    tokens : (N + 1,); returns (N,)
+    place : int32 (n,), of the last token in the text, ascending for each n-gram
+    gram : int32 (n,), the n-gram that ends there, counted from 0 within the share
+    id : int32 (m,), the id of each of these among all n-grams of the length
     """
-    index = np.arange(len(tokens))
-    start = np.maximum.accumulate(np.where(tokens == end_id, index, 0))
-    return (index - start)[:-1] + 1
+
+    place: np.ndarray
+    gram: np.ndarray
+    id: np.ndarray
 
 
-def _group(keys, limit):
-    """Group equal keys, all below `limit`, by one sort.
+@dataclasses.dataclass
+class _Longer:
+    """A share whose n-grams have grown by a token, before they have ids.
 
-    Returns the distinct keys in order (M,), each key's place among them (n,), the index of one
-    occurrence of each (M,), and how often each occurs (M,).
+    place, gram : int32 (n,), as in _Share
+    pair : int64 (m,), each n-gram as its prefix within the share, shifted, and its last token
+    start : int (m,), where its places begin
+    prefix : int32, the ids of the prefixes
     """
-    n = len(keys)
+
+    place: np.ndarray
+    gram: np.ndarray
+    pair: np.ndarray
+    start: np.ndarray
+    prefix: np.ndarray
+    first_id: int = 0
+
+
+def _by_token(text, vocab_size):
+    """All places but the last in shares by the token there: the contexts of length 1.
+
+    Returns the shares, and where each token stands first, (V,); -1 for one that does not occur.
+    """
+    appears = np.full(vocab_size, -1)
+    appears[text[-1]] = len(text) - 1
+    n = len(text) - 1
     bits = n.bit_length()
-    if limit.bit_length() + bits <= 63:
-        # A plain sort is several times faster than argsort: the index rides in the low bits.
-        packed = np.sort(keys << bits | np.arange(n))
-        by_key, ordered = packed & (1 << bits) - 1, packed >> bits
-    else:
-        by_key = np.argsort(keys, kind="stable")
-        ordered = keys[by_key]
-    new = np.ones(n, bool)
-    new[1:] = ordered[1:] != ordered[:-1]
-    rank = np.empty(n, np.int64)
-    rank[by_key] = np.cumsum(new) - 1
+    packed = text[:-1].astype(np.int64)
+    packed <<= bits
+    packed |= np.arange(n)
+    packed.sort()
+    shares = []
+    start = 0
+    while start < n:
+        stop = min(start + SHARE, n)
+        if stop < n:  # back to where a token begins; onwards where one fills the share
+            token = packed[stop] >> bits
+            stop = int(np.searchsorted(packed, token << bits))
+            if stop <= start:
+                stop = int(np.searchsorted(packed, token + 1 << bits))
+        part = packed[start:stop]
+        token, start = (part >> bits).astype(np.int32), stop
+        new = _changes(token)
+        gram = np.cumsum(new, dtype=np.int32)
+        place = (part & (1 << bits) - 1).astype(np.int32)
+        shares.append(_Share(place, gram - 1, token[new]))
+        appears[token[new]] = place[new]
+    return shares, appears
+
+
+def _longer(text, vocab_size, share):
+    """The n-grams that are a token longer than a share's."""
+    token_bits, index_bits = _bits(vocab_size), _bits(len(share.place))
+    place = share.place + np.int32(1)
+    packed = share.gram.astype(np.int64)
+    packed <<= token_bits
+    packed |= text.take(place)
+    packed <<= index_bits
+    packed |= np.arange(len(place))
+    packed.sort()
+    by_gram = packed & (1 << index_bits) - 1
+    packed >>= index_bits
+    new = _changes(packed)
     start = np.flatnonzero(new)
-    return ordered[start], rank, by_key[start], np.diff(start, append=n)
+    gram = np.cumsum(new, dtype=np.int32)
+    gram -= 1
+    return _Longer(place.take(by_gram), gram, packed.take(start), start, share.id)
+
+
+def _collect(each, longer, vocab_size, node):
+    """The keys, counts and suffixes of all shares' n-grams, which get their ids here."""
+    size = 0
+    for share in longer:
+        share.first_id = size
+        size += len(share.pair)
+    keys, raw, suffix = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int32)
+    bits = _bits(vocab_size)
+
+    def fill(share):
+        mine = slice(share.first_id, share.first_id + len(share.pair))
+        keys[mine] = share.prefix.take(share.pair >> bits)
+        keys[mine] *= vocab_size
+        keys[mine] += share.pair & (1 << bits) - 1
+        np.subtract(share.start[1:], share.start[:-1], out=raw[mine][:-1])
+        raw[mine][-1] = len(share.place) - share.start[-1]
+        suffix[mine] = node.take(share.place.take(share.start))
+
+    each(fill, longer)
+    return keys, raw, suffix
+
+
+def _contexts(node, vocab_size, end_id, longer):
+    """Note each place's n-gram in `node`; the shares of those that something can follow."""
+    place, gram = longer.place, longer.gram
+    id = np.arange(longer.first_id, longer.first_id + len(longer.pair), dtype=np.int32)
+    node[place] = gram + np.int32(longer.first_id)
+    goes_on = (longer.pair & (1 << _bits(vocab_size)) - 1) != end_id  # (m,)
+    kept = np.flatnonzero(goes_on.take(gram) & (place != len(node) - 1))
+    place, gram = place.take(kept), gram.take(kept)
+    start, shares = 0, []
+    while start < len(place):
+        stop = len(place)
+        if stop - start > 2 * SHARE:
+            stop = int(np.searchsorted(gram, gram[start + SHARE]))
+            if stop <= start:
+                stop = int(np.searchsorted(gram, gram[start], "right"))
+        low, high = gram[start], gram[stop - 1] + 1
+        part = gram[start:stop] - low
+        shares.append(_Share(place[start:stop], part, id[low:high]))
+        start = stop
+    return shares
+
+
+def _changes(values):
+    """Where each run of equal values begins, bool (n,); there is at least one."""
+    new = np.empty(len(values), bool)
+    new[0] = True
+    np.not_equal(values[1:], values[:-1], out=new[1:])
+    return new
+
+
+def _bits(size):
+    return max(1, (size - 1).bit_length())
+
+
+@contextlib.contextmanager
+def _pool(threads, n):
+    """A function like map that has several threads work on the parts, where that pays."""
+    threads = threads or len(os.sched_getaffinity(0))
+    if threads == 1 or n < 4 * SHARE:
+        yield lambda function, parts: [function(part) for part in parts]
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield lambda function, parts: list(pool.map(function, parts))
