@@ -60,7 +60,8 @@ def word_starts(data, pattern):
 
     Parameters
     ----------
-    data : bytes or uint8 (N,), the text's UTF-8, which must be valid
+    data : bytes or uint8 (N,), the text's UTF-8, which must be valid; or that of several texts with
+        the byte 0xFF between them, which then is a word of its own
     pattern : str, one of PATTERNS
 
     Returns
@@ -113,8 +114,7 @@ def cut_places(data, size):
     """Cut UTF-8 into blocks of about `size` bytes whose words do not depend on one another.
 
     A space after a visible ASCII character begins a word whatever stands around, and the word
-    before it would end there at a text's end too. A block lasts until there is such a place. For sharing
-    the work among threads.
+    before it would end there at a text's end too. A block lasts until there is such a place.
 
     Returns
     -------

@@ -10,8 +10,9 @@ import numpy as np
 
 from minillm.tokenizers.unicode_classes import LETTER, NUMBER, SPACE, code_point_classes
 
-__all__ = ["Characters", "cl100k_starts", "gpt2_starts"]
+__all__ = ["BORDER", "Characters", "cl100k_starts", "gpt2_starts"]
 
+BORDER = 0xFF  # no byte of UTF-8: it stands between two texts, and is a word of its own
 LONG_S = 0x17F  # the one character beyond ASCII that is a letter of a contraction but for its case
 QUOTE = ord("'")
 
@@ -21,12 +22,13 @@ class Characters:
 
     Parameters
     ----------
-    data : uint8 (B,), UTF-8
+    data : uint8 (B,), UTF-8; a BORDER parts texts that have nothing to do with one another
 
     Attributes
     ----------
     codes : uint8 (N,), the code point of each ASCII character, 0x80 or more for each other one
-    letter, number, white : bool (N,)
+    letter, number, white : bool (N,); a border is white: a text's last word ends before it
+    border : int (K,), the characters that are borders
     long_s : int (M,), the characters that are U+017F
 
     Raises
@@ -37,17 +39,19 @@ class Characters:
 
     def __init__(self, data):
         self.codes, self.long_s, self._first = data, np.empty(0, np.int64), None
-        beyond = data >= 0x80
+        border = data == BORDER
+        beyond = (data >= 0x80) ^ border
         if beyond.any():
             code = _decoded(data[beyond])
             self._first = np.flatnonzero(data & 0xC0 != 0x80)  # (N,); others continue a character
-            self.codes = data[self._first]
-            foreign = np.flatnonzero(self.codes >= 0x80)
+            self.codes, border = data[self._first], border[self._first]
+            foreign = np.flatnonzero((self.codes >= 0x80) ^ border)
             self.long_s = foreign[code == LONG_S]
         b = self.codes  # a byte below the range that is asked for wraps around to above it
+        self.border = np.flatnonzero(border)
         self.letter = (b | 0x20) - np.uint8(ord("a")) < 26
         self.number = b - np.uint8(ord("0")) < 10
-        self.white = (b == 0x20) | (b - np.uint8(ord("\t")) < 5)
+        self.white = (b == 0x20) | (b - np.uint8(ord("\t")) < 5) | border
         if self._first is not None:
             kind = code_point_classes()[code]
             self.letter[foreign] = kind == LETTER
@@ -80,7 +84,7 @@ def gpt2_starts(text):
     start[quote + 1] = False
     after = quote + size
     start[after[after < len(start)]] = True
-    return start
+    return _apart(start, text.border)
 
 
 def cl100k_starts(text, *, one_word_at_end):
@@ -90,7 +94,7 @@ def cl100k_starts(text, *, one_word_at_end):
     """
     codes, letter, number, white = text.codes, text.letter, text.number, text.white
     other = ~(letter | number | white)
-    newline = (codes == 0x0A) | (codes == 0x0D)
+    newline = (codes == 0x0A) | (codes == 0x0D) | (codes == BORDER)
     start = np.ones(len(codes), bool)
     # A run of letters takes one character before it along, if that is no line break, number, or
     # part of a longer run; a run of others takes a space; line breaks after others join these.
@@ -101,30 +105,41 @@ def cl100k_starts(text, *, one_word_at_end):
     start[1:] |= white[1:] & ~white[:-1] & ~(newline[1:] & other[:-1])
     # The last of some white space goes with what follows, or is alone.
     start[:-1] |= (white[:-1] > white[1:]) & ~newline[:-1]
-    _start_after_newlines(start, white, newline, other, one_word_at_end)
+    _start_after_newlines(text, start, newline, other, one_word_at_end)
     _start_each_third(start, number)
     lower = codes | 0x20
     lower[text.long_s] = ord("s")
     quote, size = _contractions(start, lower)
     after = quote + size
     start[after[after < len(start)]] = True
+    return _apart(start, text.border)
+
+
+def _apart(start, border):
+    """A border is a word, and what comes after it begins one."""
+    start[border] = True
+    start[border[border < len(start) - 1] + 1] = True
     return start
 
 
-def _start_after_newlines(start, white, newline, other, one_word_at_end):
+def _start_after_newlines(text, start, newline, other, one_word_at_end):
     """White space is cut after its last line break, and after those that follow others."""
     first, last = newline.copy(), newline.copy()  # of the line breaks that stand side by side
     first[1:] &= ~newline[:-1]
     last[:-1] &= ~newline[1:]
+    if len(text.border):  # which is beside no line break
+        border = text.codes == BORDER
+        first[1:] |= border[1:] | (newline[1:] & border[:-1])
+        last[:-1] |= border[:-1] | (newline[:-1] & border[1:])
     first, after = np.flatnonzero(first), np.flatnonzero(last) + 1
     joined = (first > 0) & other[first - 1]
     end = np.append(first, len(start))[1:]  # of the line after each
-    empty = _all_white(white, after, end)
+    empty = _all_white(text.white, after, end)
     if not one_word_at_end:
-        empty &= end < len(start)
+        empty &= np.append(text.codes, BORDER)[end] != BORDER
     here = after[joined | ~empty]
     here = here[here < len(start)]
-    start[here[white[here]]] = True
+    start[here[text.white[here]]] = True
 
 
 def _all_white(white, low, high):
