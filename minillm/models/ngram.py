@@ -275,13 +275,8 @@ def _with_weights(config, ids, held_out, vocab_size, end_id):
         notes.append(f"weights found on the last {len(held_out)} tokens, the rest counted")
     held_out = check_ids(held_out, vocab_size)
     counts = count_ngrams(part, order=config.order, vocab_size=vocab_size, end_id=end_id)
-    levels, _ = build_levels(counts, NGramConfig(config.order, "mle"), vocab_size)
-    contexts = [1, *(len(c.keys) for c in counts)]
-    totals = [
-        np.bincount(c.keys // vocab_size, c.raw, n) for c, n in zip(counts, contexts, strict=False)
-    ]
     settings = {"buckets": config.value("buckets"), "vocab_size": vocab_size, "end_id": end_id}
-    weights, more, _ = fit_weights(levels, totals, held_out, **settings)
+    weights, more, _ = fit_weights(counts, held_out, **settings)
     return dataclasses.replace(config, weights=weights), notes + more
 
 

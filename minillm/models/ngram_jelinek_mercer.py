@@ -10,6 +10,8 @@ Left out: deleted interpolation over more than one held-out part.
 
 import numpy as np
 
+from minillm.models.ngram_build import build_levels
+from minillm.models.ngram_config import NGramConfig
 from minillm.models.ngram_smoothing import bucket_of
 from minillm.models.ngram_walk import walk
 
@@ -17,16 +19,15 @@ __all__ = ["fit_weights"]
 
 START = 0.5
 MOST = 1 - 1e-6  # at 1 what was not seen would be impossible
-STEPS, ENOUGH = 200, 1e-7  # iterations at most; nats a token that a further one must bring
+STEPS, ENOUGH = 500, 1e-6  # iterations at most; nats a token that a further one must bring
 
 
-def fit_weights(levels, totals, held_out, *, buckets, vocab_size, end_id):
+def fit_weights(counts, held_out, *, buckets, vocab_size, end_id):
     """The weights of each length and bucket.
 
     Parameters
     ----------
-    levels : list of Level, by length, of the maximum likelihood
-    totals : list of (contexts,), by length: c(c.)
+    counts : list of Counts, by length
     held_out : int (T,), ids that were not counted
     buckets : int, see `bucket_of`
 
@@ -36,8 +37,8 @@ def fit_weights(levels, totals, held_out, *, buckets, vocab_size, end_id):
     notes : list of str: the lengths and buckets that no held-out token could tell anything of
     nats : list of floats, the held-out text's -log p per token before each step
     """
-    ml, bucket = _evidence(levels, totals, held_out, buckets, vocab_size, end_id)
-    one, nats = _maximise(ml, np.minimum(bucket, 0), [np.full(1, START) for _ in levels])
+    ml, bucket = _evidence(counts, held_out, buckets, vocab_size, end_id)
+    one, nats = _maximise(ml, np.minimum(bucket, 0), [np.full(1, START) for _ in counts])
     if buckets == 1:
         weights = one
     else:  # a bucket that has no evidence keeps its length's weight
@@ -50,16 +51,21 @@ def fit_weights(levels, totals, held_out, *, buckets, vocab_size, end_id):
     return tuple(tuple(np.minimum(w, MOST).tolist()) for w in weights), notes, nats
 
 
-def _evidence(levels, totals, held_out, buckets, vocab_size, end_id):
+def _evidence(counts, held_out, buckets, vocab_size, end_id):
     """For each length and held-out token: its maximum likelihood, and its context's bucket.
 
     Returns two lists: p (T,), of the uniform distribution first, then by length; bucket (T,), by
     length, -1 where the context was not seen.
     """
+    levels, _ = build_levels(counts, NGramConfig(len(counts), "mle"), vocab_size)
+    totals, contexts = [], 1
+    for found in counts:
+        totals.append(np.bincount(found.keys // vocab_size, found.raw, contexts))
+        contexts = len(found.keys)
     tokens = np.append(end_id, held_out).astype(np.int64)  # (T + 1,)
     size = len(held_out)
     ml = [np.full(size, 1 / vocab_size), levels[0].p[tokens[1:]]]
-    bucket = [np.zeros(size, np.int64)]
+    bucket = [np.full(size, bucket_of(totals[0], buckets)[0])]
     for (level, step), total in zip(walk(levels, tokens, end_id), totals[1:], strict=True):
         p, b = np.zeros(size), np.full(size, -1)
         p[step.here] = np.where(step.found >= 0, level.p.take(step.found, mode="clip"), 0)
