@@ -12,9 +12,11 @@ PARTS = ("train", "validation", "test", "all")
 @click.command(
     "eval",
     cls=Command,
-    example="  minillm eval runs/book\n  minillm eval runs/book --data another.txt",
+    example="  minillm eval runs/book\n  minillm eval runs/book --data another.txt\n"
+    "  minillm eval runs/gpt runs/lstm runs/counts --data another.txt\n"
+    "  minillm eval model.arpa.gz --data another.txt",
 )
-@click.argument("run")
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
 @click.option(
     "--data",
     multiple=True,
@@ -35,13 +37,21 @@ PARTS = ("train", "validation", "test", "all")
     metavar="A,B,C",
     help="Shares for train, validation and test. [default: RUN's, else 0.8,0.1,0.1]",
 )
+@click.option(
+    "--lines/--no-lines",
+    default=None,
+    help="Every line is a document of its own. [default: as RUN was trained; yes for an ARPA file]",
+)
+@click.option("--json", "json_path", metavar="FILE", help="Write the numbers to this file too.")
 @backend_option
-def eval_(run, data, part, split, backend):
+def eval_(runs, data, part, split, lines, json_path, backend):
     """Say how well RUN predicts a text: bits per byte, perplexity and accuracy.
 
-    RUN is a run's folder (its best weights, else its last) or the folder of one checkpoint.
+    RUN is a run's folder (its best weights, else its last), the folder of one checkpoint, or an
+    ARPA file. Several stand in one table. Bits per byte compare models over any tokenizers: all
+    tokens' bits over the bytes of the text; perplexity and accuracy are by token.
     """
     with using_backend(backend):
-        from minillm.cli.evaluating import score
+        from minillm.cli.evaluating import evaluate_runs
 
-        score(run, data, part, split)
+        evaluate_runs(runs, data, part, split, lines, json_path)

@@ -1,36 +1,140 @@
 """What `minillm eval` does once its command line is understood."""
 
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+
 from minillm.cli.runs import load_run
+from minillm.cli.words import NUMBERS, table
 from minillm.data import load_corpus, split_documents
+from minillm.data.prepare import by_line, split_lines
 from minillm.errors import UserError
+from minillm.files import write_text
 from minillm.metrics import evaluate
 from minillm.training.run_file import read_run
 
-__all__ = ["score"]
+__all__ = ["evaluate_runs"]
+
+COLUMNS: dict[str, Callable] = {
+    "model": lambda row: row["model"].kind,
+    "tokenizer": lambda row: f"{row['model'].tokenizer.kind} {row['model'].vocab_size:,}",
+    "parameters": lambda row: f"{row['model'].n_parameters:,}",
+    "tokens": lambda row: f"{row['evaluation'].tokens:,}",
+}
 
 
-def score(run, data, part, split):
-    """Print how well a RUN predicts a part of a text."""
-    model, folder = load_run(run)
-    found = read_run(run)
-    saved = {} if found is None else found[1]
+def _of_evaluation(show):
+    return lambda row: show(row["evaluation"])
+
+
+COLUMNS |= {name: _of_evaluation(show) for name, show in NUMBERS.items()}
+
+
+def evaluate_runs(runs, data, part, split, lines, json_path):
+    """Print how well RUNs predict a part of a text; of several, all on the same text."""
+    rows = {}
+    for run in runs:
+        if run in rows:
+            raise UserError(f"{run} is named twice")
+        rows[run] = _evaluated(run, data, part, split, lines)
+        if len(runs) == 1:
+            _print_one(run, rows[run])
+    _check_same_text(rows)
+    if len(runs) > 1:
+        first = rows[runs[0]]
+        print(f"{first['part']} of {first['text']}: {first['evaluation'].bytes:,} bytes")
+        print(table(rows, COLUMNS))
+        for run, row in rows.items():
+            print(f"{run}: each prediction sees {row['evaluation'].context}")
+            if not row["evaluation"].is_distribution:
+                print(f"{run}: its numbers are scores, not probabilities")
+            for note in _notes(row):
+                print(f"{run}: {note}")
+    if json_path is not None:
+        told = {run: _told(row) for run, row in rows.items()}
+        write_text(json_path, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+
+
+def _evaluated(run, data, part, split, lines):
+    """The model of a RUN, the text that it is scored on, and its Evaluation."""
+    model, where = load_run(run)
+    found = read_run(run) if os.path.isdir(run) else None
+    of_arpa = {"lines": True} if os.path.isfile(run) else {}
+    saved: dict = of_arpa if found is None else found[1]
     given = bool(data)
     data = list(data or saved.get("data", ()))
     if not data:
         raise UserError(f"{run} does not say what it was trained on: name a text with --data")
     corpus = load_corpus(data[0] if len(data) == 1 else data)
+    lines = saved.get("lines", False) if lines is None else lines
+    if lines:
+        corpus = dataclasses.replace(corpus, documents=by_line(corpus.documents))
     fractions = split or saved.get("split") or (0.8, 0.1, 0.1)
-    parts = split_documents(corpus.documents, fractions)
+    parts = (split_lines if lines else split_documents)(corpus.documents, fractions)
     if part is None:
         part = "all" if given else "test" if parts.test else "validation"
     documents = corpus.documents if part == "all" else getattr(parts, part)
     if not documents:
         raise UserError(f"the {part} part is empty: {corpus}, split by {tuple(fractions)}")
-    evaluation = evaluate(model, documents)
+    return {
+        "model": model,
+        "where": where,
+        "part": part,
+        "text": corpus.description,
+        "documents": documents,
+        "evaluation": evaluate(model, documents, more_bytes=len(documents) if lines else 0),
+        "unknown_bytes": sum(model.tokenizer.unknown_bytes(d.text) for d in documents),
+    }
+
+
+def _check_same_text(rows):
+    """Numbers on different texts do not stand in one table."""
+    texts = {
+        run: "".join(d.text.replace("\n", "") for d in r["documents"]) for run, r in rows.items()
+    }
+    first = next(iter(rows))
+    for run, text in texts.items():
+        if text != texts[first]:
+            raise UserError(
+                f"{first} and {run} were split otherwise or trained on other texts: "
+                "name one for both with --data"
+            )
+
+
+def _print_one(run, row):
+    documents, model = row["documents"], row["model"]
     characters = sum(len(d.text) for d in documents)
-    print(f"{model.kind} from {folder}, {model.n_parameters:,} parameters")
-    print(f"{part} of {corpus.description}: {len(documents)} documents, {characters:,} characters")
-    print(evaluation)
-    unknown = sum(model.tokenizer.unknown_bytes(d.text) for d in documents)
-    if unknown:
-        print(f"{unknown:,} bytes are of characters that the model has never seen: 8 bits each")
+    print(f"{model.kind} from {row['where']}, {model.n_parameters:,} parameters")
+    print(f"{row['part']} of {row['text']}: {len(documents)} documents, {characters:,} characters")
+    print(row["evaluation"])
+    for note in _notes(row, already_told=True):
+        print(note)
+
+
+def _notes(row, already_told=False):
+    if row["evaluation"].impossible and not already_told:
+        yield row["evaluation"].impossible
+    if row["unknown_bytes"]:
+        what = "words" if row["model"].tokenizer.kind == "word" else "characters"
+        yield (
+            f"{row['unknown_bytes']:,} bytes are of {what} that the model has never seen: "
+            "8 bits each"
+        )
+    if row["evaluation"].is_distribution and row["evaluation"].bits_per_byte is None:
+        yield "no bits per byte: the tokenizer does not give this text back"
+
+
+def _told(row):
+    numbers = dataclasses.asdict(row["evaluation"])
+    numbers |= {name: None for name, value in numbers.items() if value != value}  # NaN
+    model = row["model"]
+    return numbers | {
+        "kind": model.kind,
+        "tokenizer": model.tokenizer.kind,
+        "vocab_size": model.vocab_size,
+        "parameters": model.n_parameters,
+        "unknown_bytes": row["unknown_bytes"],
+        "part": row["part"],
+        "text": row["text"],
+    }

@@ -6,14 +6,18 @@ import os
 import shlex
 from pathlib import Path
 
-from minillm.cli.words import duration
+from minillm.cli.exporting import export_arpa
+from minillm.cli.progress import showing
+from minillm.cli.settings import TOKENIZERS
+from minillm.cli.words import NUMBERS, duration, table
 from minillm.data.prepare import prepare
 from minillm.errors import UserError
 from minillm.metrics import evaluate
 from minillm.models.language_model import KINDS, LanguageModel
+from minillm.models.ngram import NGramConfig
 from minillm.training import TrainConfig, Trainer
 from minillm.training.config import FREE
-from minillm.training.counting import count_model
+from minillm.training.counting import check_settings, count_model
 from minillm.training.run_file import read_run, write_run
 
 __all__ = ["count", "fit", "settings_of_run"]
@@ -68,7 +72,7 @@ def fit(kind, out, resume, given):
     why = {"steps": "", "patience": ", out of patience", "time": ", out of time"}[result.stopped]
     print(f"\n{result.step:,} steps in {duration(result.seconds)}{why}")
     best = LanguageModel.load(out / "best") if result.best_step is not None else model
-    _report(best, text)
+    _report(best, text, given)
     if result.best_step is not None:
         loss = f"validation loss {result.best_loss:.4f} nats per token at step {result.best_step:,}"
         print(f"{out / 'best'}: the weights of the best {loss}")
@@ -78,18 +82,28 @@ def fit(kind, out, resume, given):
     return 0
 
 
-def count(kind, out, resume, given):
+def count(kind, out, resume, given, arpa=None):
     """Count a text; returns the exit code."""
     if resume:
         raise UserError(f"{kind} is counted in one go: there is nothing to resume")
     out, given = Path(out), TEXT | given
+    names = {field.name for field in dataclasses.fields(NGramConfig)} if kind == "ngram" else set()
+    settings = {name: value for name, value in given.items() if name in names}
+    check_settings(kind, settings)
     text = _text(given)
-    settings = {name: given[name] for name in ("order",) if name in given}
-    model = count_model(kind, text.train, text.tokenizer, out, **settings)
+    with showing(f"counting {len(text.train):,} tokens") as progress:
+        model = count_model(kind, text.train, text.tokenizer, out, progress=progress, **settings)
     write_run(out, kind, _absolute(given))
-    print(f"{text.describe()}\n{kind}: {model.n_parameters:,} parameters\n")
-    _report(model, text)
+    print(f"{text.describe()}\n{kind}: {model.n_parameters:,} parameters")
+    for note in getattr(model, "notes", ()):
+        print(f"note: {note}")
+    if not getattr(model, "is_distribution", True):
+        print(f"note: {model.config.smoothing} gives scores, not probabilities: they sum to no 1")
+    print()
+    _report(model, text, given)
     print(f"{out / 'last'}: the model")
+    if arpa is not None:
+        export_arpa(model, arpa)
     _next(out)
     return 0
 
@@ -109,14 +123,25 @@ def _text(given):
     """The text of a run, as prepare() reads it."""
     data = given["data"]
     source = data[0] if len(data) == 1 else list(data)
-    return prepare(source, tokenizer=given["tokenizer"], fractions=given["split"])
+    with showing(f"training the {given['tokenizer']} tokenizer") as progress:
+        return prepare(
+            source,
+            tokenizer=given["tokenizer"],
+            fractions=given["split"],
+            vocab_size=given.get("vocab_size"),
+            lines=given.get("lines", False),
+            progress=progress,
+        )
 
 
 def _absolute(given):
-    """The settings with the texts' paths in full: a run may be resumed from another folder."""
-    if "data" not in given:
-        return given
-    return given | {"data": [d if d in CORPORA else os.path.abspath(d) for d in given["data"]]}
+    """The settings with the files' paths in full: a run may be resumed from another folder."""
+    given = dict(given)
+    if "data" in given:
+        given["data"] = [d if d in CORPORA else os.path.abspath(d) for d in given["data"]]
+    if given.get("tokenizer", "char") not in TOKENIZERS:
+        given["tokenizer"] = os.path.abspath(given["tokenizer"])
+    return given
 
 
 def _draw(out, model, history):
@@ -136,21 +161,22 @@ def _draw(out, model, history):
     save(figure, out / "curve.png")
 
 
-def _report(model, text):
+def _report(model, text, given):
     """A row for the validation part and one for the test part, where the split leaves any."""
     parts = {"validation": text.split.validation, "test": text.split.test}
-    rows = [(name, evaluate(model, part)) for name, part in parts.items() if part]
-    if rows:
-        print(
-            f"{'':12}{'bits per byte':>13}{'nats per token':>16}{'perplexity':>12}{'accuracy':>10}"
-        )
-    for name, e in rows:
-        bits = "n/a" if e.bits_per_byte is None else f"{e.bits_per_byte:.4f}"
-        print(
-            f"{name:12}{bits:>13}{e.nats_per_token:>16.4f}{e.perplexity:>12.3f}{e.accuracy:>10.1%}"
-        )
-    if rows:
-        print(f"Each prediction sees {rows[0][1].context}.")
+    newlines = given.get("lines", False)
+    rows = {
+        name: evaluate(model, part, more_bytes=len(part) if newlines else 0)
+        for name, part in parts.items()
+        if any(d.text for d in part)
+    }
+    if not rows:
+        return
+    print(table(rows, NUMBERS))
+    for name, row in rows.items():
+        if row.impossible:
+            print(f"{name}: {row.impossible}")
+    print(f"Each prediction sees {next(iter(rows.values())).context}.")
 
 
 def _next(out):

@@ -14,6 +14,7 @@ __all__ = [
     "Commands",
     "OneOf",
     "Shares",
+    "Wholes",
     "backend_option",
     "check_out",
     "flag_of",
@@ -75,6 +76,21 @@ class Shares(click.ParamType):
         except (TypeError, ValueError):
             raise click.UsageError(
                 f"{param.name} must be three numbers like 0.8,0.1,0.1, got {value!r}", ctx
+            ) from None
+
+
+class Wholes(click.ParamType):
+    """Whole numbers, written 0,0,1; in TOML a list of them will do."""
+
+    name = "wholes"
+
+    def convert(self, value, param, ctx):
+        parts = value.split(",") if isinstance(value, str) else value
+        try:
+            return tuple(int(part) for part in parts)
+        except (TypeError, ValueError):
+            raise click.UsageError(
+                f"{param.name} must be whole numbers like 0,0,1, got {value!r}", ctx
             ) from None
 
 
@@ -183,7 +199,7 @@ def _read_config(ctx, param, path):
 
 def _checked(path, key, value, param):
     """The value as click takes it; a number in quotes or half a step is refused, not converted."""
-    if isinstance(param.type, Shares):
+    if isinstance(param.type, Shares | Wholes):
         return value
     values = value if param.multiple and isinstance(value, list) else [value]
     kind: tuple[type, ...] = (str,)

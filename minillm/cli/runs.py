@@ -38,6 +38,8 @@ def load_run(run):
     UserError
         if there is none, it is damaged, or a weight is not a finite number.
     """
+    if Path(run).is_file():
+        return _load_arpa(run), Path(run)
     folder = find_checkpoint(run)
     model = load_model(folder)
     for name, weight in leaves(getattr(model, "params", {})):
@@ -45,3 +47,12 @@ def load_run(run):
             bad = weight.size - int(np.isfinite(weight).sum())
             raise UserError(f"{folder}: {bad} of {weight.size} weights in {name} are NaN or inf")
     return model, folder
+
+
+def _load_arpa(path):
+    name = Path(path).name
+    if not name.endswith((".arpa", ".arpa.gz", ".lm", ".lm.gz")):
+        raise UserError(f"{path}: a file; a run is a folder, and an ARPA file ends in .arpa or .gz")
+    from minillm.models.ngram_arpa import read_arpa
+
+    return read_arpa(path)

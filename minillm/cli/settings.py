@@ -8,13 +8,28 @@ import dataclasses
 
 import click
 
-from minillm.cli.options import OneOf, flag_of
+from minillm.cli.options import OneOf, Wholes, flag_of
 
-__all__ = ["COUNTED", "MODELS", "SETTINGS", "Setting", "options"]
+__all__ = ["COUNTED", "MODELS", "SETTINGS", "TOKENIZERS", "Setting", "options"]
 
 RECURRENT = ("rnn", "lstm", "gru")
 NEURAL = ("gpt", *RECURRENT)
 COUNTED = ("ngram", "unigram", "uniform")
+NGRAM = ("ngram",)
+SMOOTHINGS = (
+    "modified-kneser-ney",
+    "kneser-ney",
+    "mle",
+    "add-k",
+    "good-turing",
+    "katz",
+    "jelinek-mercer",
+    "witten-bell",
+    "absolute-discounting",
+    "stupid-backoff",
+)
+TOKENIZERS = ("char", "byte", "word", "whitespace", "bpe", "wordpiece", "unigram")
+WHOLES = "whole numbers"
 MODELS = (*NEURAL, *COUNTED)
 
 
@@ -23,7 +38,7 @@ class Setting:
     """One option: its name in the configuration, its type, the models it is for, its help."""
 
     name: str
-    type: type | tuple[str, ...]  # of its value; a tuple: one of these names
+    type: type | tuple[str, ...] | str  # of its value; a tuple: one of these names; or WHOLES
     models: tuple[str, ...]
     help: str
     default: object = None  # shown; None: the help says it
@@ -46,7 +61,34 @@ SETTINGS = {
         Setting("n_hidden", int, RECURRENT, "Channels of the hidden state.", 128),
         Setting("tied", bool, NEURAL, "One array embeds and predicts.", "gpt yes, others no"),
         Setting("dropout", float, NEURAL, "Share of activations set to zero in training.", 0.0),
-        Setting("order", int, ("ngram",), "Tokens in the longest n-gram.", 5),
+    ],
+    "The n-gram model": [
+        Setting("order", int, NGRAM, "Tokens in the longest n-gram.", 5),
+        Setting("smoothing", SMOOTHINGS, NGRAM, "Who gets what was not seen.", SMOOTHINGS[0]),
+        Setting("k", float, NGRAM, "add-k: added to every count. [default: 1]"),
+        Setting(
+            "discount",
+            float,
+            NGRAM,
+            "kneser-ney, absolute-discounting: taken from every count. [default: from the counts]",
+        ),
+        Setting("cutoff", int, NGRAM, "katz: the largest count discounted. [default: 5]"),
+        Setting("factor", float, NGRAM, "stupid-backoff: for each step back. [default: 0.4]"),
+        Setting("buckets", int, NGRAM, "jelinek-mercer: weights a length. [default: 1]"),
+        Setting(
+            "prune",
+            WHOLES,
+            NGRAM,
+            "Leave out n-grams that occur so often or less, for each length: 0,0,1. The last holds "
+            "for longer ones too. [default: none]",
+        ),
+        Setting(
+            "compatibility",
+            ("kenlm",),
+            NGRAM,
+            "The numbers of KenLM's lmplz; with --tokenizer whitespace --lines its whole model. "
+            "[default: the textbook's]",
+        ),
     ],
     "Training": [
         Setting("steps", int, NEURAL, "Updates of the weights.", 2000),
@@ -106,6 +148,8 @@ def _option(setting):
     if isinstance(kind, tuple):
         text += f" One of {', '.join(kind)}."
         kind, metavar = OneOf(setting.name, kind), "NAME"
+    if kind == WHOLES:
+        kind, metavar = Wholes(), "N,N,..."
     if setting.models not in (NEURAL, MODELS):
         text = f"{'/'.join(setting.models)}: {text}"
     if setting.default is not None:

@@ -1,6 +1,31 @@
 """Numbers as a person reads them."""
 
-__all__ = ["duration"]
+import math
+
+__all__ = ["NUMBERS", "duration", "table"]
+
+# field of an Evaluation -> how it is written
+NUMBERS = {
+    "bits per byte": lambda e: _number(e.bits_per_byte, ".4f"),
+    "nats per token": lambda e: _number(e.nats_per_token, ".4f"),
+    "perplexity": lambda e: _number(e.perplexity, ".3f"),
+    "accuracy": lambda e: f"{e.accuracy:.1%}",
+}
+
+
+def table(rows, columns):
+    """A table of one line a row: {name: thing} and {heading: function of a thing -> str}."""
+    lines = [["", *columns]]
+    lines += [[name, *(show(thing) for show in columns.values())] for name, thing in rows.items()]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
+        for line in lines
+    )
+
+
+def _number(value, form):
+    return "n/a" if value is None or math.isnan(value) else format(value, form)
 
 
 def duration(seconds):

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from minillm.data.batches import encode_documents
-from minillm.data.corpus import Corpus, load_corpus
+from minillm.data.corpus import Corpus, Document, load_corpus
 from minillm.data.split import Split, split_documents
 from minillm.errors import UserError
-from minillm.tokenizers import make_tokenizer
+from minillm.tokenizers import NAMES, load_tokenizer_file, make_tokenizer
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Prepared", "by_line", "prepare", "split_lines"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +34,26 @@ class Prepared:
         return f"{self.corpus}\n{self.split}\n{tokenizer}"
 
 
-def prepare(source="topics", *, tokenizer="char", fractions=(0.8, 0.1, 0.1)):
+def prepare(
+    source="topics",
+    *,
+    tokenizer="char",
+    fractions=(0.8, 0.1, 0.1),
+    vocab_size=None,
+    lines=False,
+    progress=None,
+):
     """Read a corpus, split it, train a tokenizer on the training part, and encode.
 
     Parameters
     ----------
     source : see load_corpus
-    tokenizer : str, a key of minillm.tokenizers.KINDS
+    tokenizer : str, in minillm.tokenizers.NAMES; or the path of a tokenizer that exists, see
+        minillm.tokenizers.load_tokenizer_file
     fractions : three shares of the characters, see split_documents
+    vocab_size : int or None, of a tokenizer that is trained and has a size to choose
+    lines : bool, every line is a document of its own, as KenLM reads a text
+    progress : function of (done, total), told by a tokenizer that takes long to train
 
     Raises
     ------
@@ -50,9 +62,40 @@ def prepare(source="topics", *, tokenizer="char", fractions=(0.8, 0.1, 0.1)):
         without a character.
     """
     corpus = load_corpus(source)
-    split = split_documents(corpus.documents, fractions)
+    if lines:
+        corpus = dataclasses.replace(corpus, documents=by_line(corpus.documents))
+    split = (split_lines if lines else split_documents)(corpus.documents, fractions)
     if not split.train:
         raise UserError(f"the training part is empty: {corpus}, split by {tuple(fractions)}")
-    made = make_tokenizer(tokenizer, "".join(d.text for d in split.train))
+    made = _tokenizer(tokenizer, [d.text for d in split.train], vocab_size, progress)
     validation = encode_documents(split.validation, made) if split.validation else None
     return Prepared(corpus, split, made, encode_documents(split.train, made), validation)
+
+
+def by_line(documents):
+    """Every line of the documents as a document of its own, without its newline."""
+    found = []
+    for document in documents:
+        lines = document.text.split("\n")
+        if lines[-1] == "":
+            lines.pop()
+        for number, line in enumerate(lines, start=1):
+            found.append(Document(f"{document.name}:{number}", line))
+    return found
+
+
+def split_lines(documents, fractions):
+    """As `split_documents`, but no line is cut in two, and empty ones stay."""
+    split_documents([], fractions)  # says what is wrong with the fractions
+    ends = np.cumsum([len(d.text) + 1 for d in documents])  # (N,), newlines counted
+    edges = np.cumsum([0.0, *fractions]) * (ends[-1] if len(ends) else 0)
+    first, second = np.searchsorted(ends, edges[1:3] + 0.5, side="right")
+    return Split(documents[:first], documents[first:second], documents[second:])
+
+
+def _tokenizer(tokenizer, texts, vocab_size, progress):
+    if tokenizer not in NAMES:
+        if vocab_size is not None:
+            raise UserError(f"{tokenizer} has its vocabulary already: it takes no vocab_size")
+        return load_tokenizer_file(tokenizer)
+    return make_tokenizer(tokenizer, texts, vocab_size=vocab_size, progress=progress)

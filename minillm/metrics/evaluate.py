@@ -48,7 +48,7 @@ class Evaluation:
 
     Attributes
     ----------
-    bits_per_byte : float; None ("n/a") if the tokenizer is lossy: its ids do not tell the text
+    bits_per_byte : float; None ("n/a") if the tokenizer is lossy: its ids do not tell this text
     perplexity, nats_per_token, accuracy : float, by token; the first two NaN for a model that gives
         scores rather than probabilities
     tokens : int, document ends included
@@ -80,14 +80,18 @@ class Evaluation:
         )
 
 
-def evaluate(model, documents):
+def evaluate(model, documents, *, more_bytes=0):
     """Score every token of the documents, each followed by the end id, as one stream.
+
+    A tokenizer that is lossy in general has bits per byte on a text that it does give back.
 
     Parameters
     ----------
     model : with .tokenizer, .context and .score(ids) -> (nats (N,), correct (N,)); it may have
         .is_distribution
     documents : list of Document
+    more_bytes : int, bytes of the text that the documents' ends stand for: the newlines, where
+        each line is a document
 
     Raises
     ------
@@ -97,6 +101,7 @@ def evaluate(model, documents):
     n_bytes = sum(len(utf8(d.text)) for d in documents)
     if n_bytes == 0:
         raise UserError("there is no text to evaluate on")
+    n_bytes += more_bytes
     tokenizer = model.tokenizer
     ids = encode_documents(documents, tokenizer)
     nats, correct = model.score(ids)
@@ -110,13 +115,26 @@ def evaluate(model, documents):
         return Evaluation(None, math.nan, math.nan, **common, is_distribution=False)
     lost = sum(tokenizer.unknown_bytes(d.text) for d in documents)
     impossible = _impossible(ids, nats, tokenizer)
+    told = tokenizer.lossless or all(_is_told(tokenizer, d.text) for d in documents)
     return Evaluation(
-        bits_per_byte=bits_per_byte(nats, n_bytes, lost) if tokenizer.lossless else None,
+        bits_per_byte=bits_per_byte(nats, n_bytes, lost) if told else None,
         perplexity=math.inf if impossible else perplexity(nats),
         nats_per_token=float(nats.mean(dtype="float64")),
         **common,
         impossible=impossible,
     )
+
+
+def _is_told(tokenizer, text):
+    """Whether a text can be had back from its ids, unknown pieces aside."""
+    ids, spans = tokenizer.encode_with_offsets(text)
+    if tokenizer.unknown_id is None:
+        return tokenizer.decode(ids) == text
+    mark, pieces, start = tokenizer.decode([tokenizer.unknown_id]), [], 0
+    for low, high in spans[ids == tokenizer.unknown_id].tolist():
+        pieces += [text[start:low], mark]
+        start = high
+    return tokenizer.decode(ids) == "".join([*pieces, text[start:]])
 
 
 def _impossible(ids, nats, tokenizer):

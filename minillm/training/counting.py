@@ -5,10 +5,10 @@ from pathlib import Path
 from minillm.errors import UserError
 from minillm.files import new_folder
 from minillm.models.baselines import Uniform, Unigram
-from minillm.models.ngram import NGram
+from minillm.models.ngram import NGram, NGramConfig
 from minillm.training import checkpoint
 
-__all__ = ["COUNTED", "count_model"]
+__all__ = ["COUNTED", "check_settings", "count_model"]
 
 COUNTED = {
     "uniform": lambda ids, tokenizer: Uniform(tokenizer),
@@ -17,7 +17,19 @@ COUNTED = {
 }
 
 
-def count_model(kind, ids, tokenizer, out, **settings):
+def check_settings(kind, settings):
+    """Refuse settings that are out of range, before any text is read.
+
+    Raises
+    ------
+    UserError
+        naming the setting.
+    """
+    if kind == "ngram":
+        NGramConfig(**settings)
+
+
+def count_model(kind, ids, tokenizer, out, *, progress=None, **settings):
     """Count a text and save the model as a run of no steps: OUT/step-000000, OUT/last, OUT/best.
 
     Parameters
@@ -26,7 +38,8 @@ def count_model(kind, ids, tokenizer, out, **settings):
     ids : (N,) int, each document followed by the end id
     tokenizer : what made the ids
     out : the run's folder
-    settings : of the n-gram: order
+    progress : function of (done, total), told now and then where counting takes long
+    settings : of the n-gram: those of NGramConfig
 
     Returns
     -------
