@@ -27,8 +27,10 @@ def last_read(text, appears, order):
     -------
     place : int, of its last token
     reach : int, how many tokens stand before it in its document, the end id included; at most
-        order - 1
+        order - 1; -1 for an empty text
     """
+    if len(text) == 1:
+        return 0, -1
     end_id = text[0]
     places = np.flatnonzero(text[1:] == appears.argmax()) + 1
     for back in range(1, order):
@@ -36,4 +38,4 @@ def last_read(text, appears, order):
         places = places[before == before.max()]
         if text[places[0] - back] == end_id:
             return int(places[0]), back
-    return int(places[0]), max(order - 1, 0)
+    return int(places[0]), order - 1

@@ -52,7 +52,9 @@ class HashTable:
         self._index[place] = by_home
 
     def _home(self, keys):
-        return (keys.view(np.uint64) * MULTIPLIER >> self._shift).view(np.int64)
+        mixed = keys.view(np.uint64)
+        mixed = mixed ^ mixed >> np.uint64(32)  # so that no regular step undoes the constant
+        return (mixed * MULTIPLIER >> self._shift).view(np.int64)
 
     @property
     def nbytes(self):

@@ -4,9 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minillm.data import Document, encode_documents
-from minillm.models import ngram, ngram_counts
+from minillm.models import ngram
 from minillm.models.ngram import NGram, NGramConfig
-from minillm.models.ngram_counts import count_ngrams
 from minillm.models.ngram_kneser_ney import discounts
 from minillm.models.ngram_level import Level
 from minillm.tokenizers import ByteTokenizer, CharTokenizer, make_tokenizer
@@ -141,20 +140,6 @@ def test_step_continues_from_its_past(order, cuts, seed):
     expected = [model.next_distribution(np.append(ids[r], t)) for r, t in ((2, 0), (0, 1), (0, 2))]
     assert np.array_equal(model.step(swapped, new), np.log(expected))
     assert np.array_equal(past, kept)  # a reordered past is one of its own
-
-
-@given(ids=IDS, order=st.integers(1, 5))
-def test_both_ways_of_grouping_count_alike(ids, order):
-    arguments = {"order": order, "vocab_size": SIZE, "end_id": END}
-    packed = count_ngrams(np.array(ids), **arguments)
-    group = ngram_counts._group
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ngram_counts, "_group", lambda keys, limit: group(keys, 1 << 63))
-        plain = count_ngrams(np.array(ids), **arguments)
-    for a, b in zip(packed, plain, strict=True):
-        for name in ("keys", "raw", "left"):
-            assert np.array_equal(getattr(a, name), getattr(b, name))
-    assert [c.raw.sum() for c in packed][:2] == [len(ids)] * min(order, 2)
 
 
 @pytest.mark.parametrize("kind", ["char", "byte"])
