@@ -63,7 +63,7 @@ def test_a_damaged_description(tmp_path, text):
         ({"config": None}, "damaged"),
         ({"format": "other"}, "of the format 'other'"),
         ({"tokenizer": {"kind": "char", "characters": "abc"}}, "length 1 are not the 5 tokens"),
-        ({"tokenizer": {"kind": "word"}}, "unknown tokenizer 'word'"),
+        ({"tokenizer": {"kind": "runes"}}, "unknown tokenizer 'runes'"),
     ],
 )
 def test_a_description_that_does_not_fit(tmp_path, change, message):
