@@ -11,6 +11,8 @@ import functools
 import re
 import unicodedata
 
+import regex
+
 from minillm.tokenizers.bert_unicode import (
     CHINESE,
     COMBINING,
@@ -57,8 +59,15 @@ class BertText:
     @functools.cached_property
     def chunk(self):
         """The pattern of a chunk, a piece of text whose words depend on nothing around it."""
-        alone = re.escape(ASCII_SIGNS) + (CHINESE.within if self.chinese else "")
-        return re.compile(f"[{alone}]|[^{alone}{self._space}]+")
+        return re.compile(f"[{self._alone}]|[^{self._alone}{self._space}]+")
+
+    @functools.cached_property
+    def _last_edge(self):
+        return regex.compile(f"(?r)[{self._alone}{self._space}]")
+
+    @functools.cached_property
+    def _alone(self):
+        return re.escape(ASCII_SIGNS) + (CHINESE.within if self.chinese else "")
 
     @functools.cached_property
     def _space(self):
@@ -70,13 +79,8 @@ class BertText:
 
     def cut(self, text):
         """How many characters from the start have the same words whatever follows."""
-        for place in range(len(text), 0, -1):
-            code = ord(text[place - 1])
-            if code in SPACE and not (self.clean and code in REMOVED):
-                return place
-            if (self.chinese and code in CHINESE) or text[place - 1] in ASCII_SIGNS:
-                return place
-        return 0
+        found = self._last_edge.search(text)
+        return found.end() if found else 0
 
     def words_of(self, chunk):
         """The words of a chunk, a list of str."""

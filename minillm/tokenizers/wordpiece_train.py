@@ -15,6 +15,7 @@ import itertools
 from collections import Counter, defaultdict
 
 from minillm.tokenizers.base import documents, utf8
+from minillm.tokenizers.surface import regroup
 
 __all__ = ["PREFIX", "count_words", "train_simple", "train_vocabulary"]
 
@@ -87,23 +88,14 @@ def count_words(texts, rules):
     chunks: Counter[str] = Counter()
     for document in documents(texts):
         utf8(document)  # refuses lone surrogates
-        for part in _slices(document, rules):
-            chunks.update(rules.chunk.findall(document[part]))
+        slices = (document[i : i + PIECE] for i in range(0, len(document), PIECE))
+        for piece in regroup(slices, rules.cut):
+            chunks.update(rules.chunk.findall(piece))
     counts: Counter[str] = Counter()
     for chunk, count in chunks.items():
         for word in rules.words_of(chunk):
             counts[word] += count
     return counts
-
-
-def _slices(document, rules):
-    """Slices of a document, cut where its words do not notice."""
-    start = 0
-    while len(document) - start > PIECE:
-        size = rules.cut(document[start : start + PIECE]) or PIECE
-        yield slice(start, start + size)
-        start += size
-    yield slice(start, len(document))
 
 
 def _alphabet(counts, special_tokens, alphabet_size):
