@@ -1,0 +1,332 @@
+"""Byte-level byte-pair encoding, as GPT-2's and GPT-4's (Sennrich, Haddow & Birch 2016,
+arXiv:1508.07909; over bytes: Radford et al. 2019).
+
+A text is cut into words (pretokenize.py), a word into its UTF-8 bytes, and pairs of neighbours are
+joined as training has learned them (bpe_train.py, bpe_encode.py). Nothing is unknown to it. The
+plain version is bpe_simple.py; the files of others are in bpe_files.py.
+"""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from minillm.errors import UserError
+from minillm.files import read_json
+from minillm.tokenizers import bpe_files
+from minillm.tokenizers.base import END, utf8
+from minillm.tokenizers.bpe_encode import Encoder
+from minillm.tokenizers.bpe_merge import Merges
+from minillm.tokenizers.bpe_simple import BYTE_ORDER
+from minillm.tokenizers.bpe_train import train_merges
+from minillm.tokenizers.pretokenize import PATTERNS, safe_cut
+from minillm.tokenizers.surface import Surface
+
+__all__ = ["BPETokenizer"]
+
+END_NAMES = (END, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>")  # in others' files
+LARGEST_ID = (1 << 31) - 2
+
+
+class BPETokenizer(Surface):
+    """Bytes joined to tokens by a list of merges, or by the ranks of the tokens.
+
+    With merges a pair is joined if it is in the list, the earliest first (Hugging Face, GPT-2).
+    Without, a pair is joined if its bytes are a token, the lowest id first (tiktoken), and a word
+    that is a token is not cut at all. What training learns gives the same ids either way.
+
+    Parameters
+    ----------
+    vocabulary : dict, bytes -> id; with every single byte
+    merges : list of (bytes, bytes), or None to join by the ids
+    pattern : str, one of pretokenize.PATTERNS
+    special_tokens : dict, name -> id; where none is an end token, `END` gets the next free id
+    end : str or None, the name of the end token; None for the first of a few usual names
+    add_prefix_space : bool, whether a text that begins with no space gets one (with "gpt2" only)
+    whole_words : bool, whether a word that is a token is not cut, whatever the merges say; always,
+        without merges
+
+    Raises
+    ------
+    UserError
+        for a vocabulary that lacks a byte or what a merge needs, or ids that are wrong or not
+        unique.
+    """
+
+    kind = "bpe"
+    lossless = True
+    unknown_id = None
+
+    def __init__(
+        self,
+        vocabulary,
+        merges=None,
+        *,
+        pattern="gpt2",
+        special_tokens=None,
+        end=None,
+        add_prefix_space=False,
+        whole_words=False,
+    ):
+        if pattern not in PATTERNS:
+            raise UserError(f"unknown pattern {pattern!r}; there are: {', '.join(PATTERNS)}")
+        if add_prefix_space and pattern != "gpt2":
+            raise UserError(f"add_prefix_space goes with the pattern 'gpt2', not {pattern!r}")
+        self.vocabulary = dict(vocabulary)
+        self.merges = None if merges is None else [tuple(pair) for pair in merges]
+        self.pattern, self.add_prefix_space = pattern, bool(add_prefix_space)
+        self.whole_words = bool(whole_words or merges is None)
+        self.special_tokens = dict(special_tokens or {})
+        self._set_end(end)
+        self.vocab_size = 1 + max(*self.vocabulary.values(), *self.special_tokens.values())
+        self._check_ids()
+        self._token_of = [b""] * self.vocab_size  # special ids and gaps stay empty
+        for token, i in self.vocabulary.items():
+            self._token_of[i] = token
+        self._sizes = np.array([len(token) for token in self._token_of])  # (V,)
+        whole = self.vocabulary if self.whole_words else None
+        self._encoder = Encoder(self._make_merges(), pattern, whole)
+
+    def _set_end(self, end):
+        """Find the end token among the special ones, or add it."""
+        if end is None:
+            end = next((name for name in END_NAMES if name in self.special_tokens), END)
+            if end not in self.special_tokens:
+                taken = [*self.vocabulary.values(), *self.special_tokens.values()]
+                self.special_tokens[end] = 1 + max(taken, default=-1)
+        if end not in self.special_tokens:
+            raise UserError(f"the end token {end!r} is none of the special tokens")
+        self.end, self.end_id = end, self.special_tokens[end]
+
+    def _check_ids(self):
+        for byte in range(256):
+            if bytes([byte]) not in self.vocabulary:
+                raise UserError(f"a byte-level vocabulary must have every byte, lacks 0x{byte:02X}")
+        seen = {}
+        names = [*self.vocabulary.items(), *self.special_tokens.items()]
+        for name, i in names:
+            if isinstance(i, bool) or not isinstance(i, int) or not 0 <= i <= LARGEST_ID:
+                raise UserError(f"token {name!r}: an id must be in [0, {LARGEST_ID}], got {i!r}")
+            if i in seen:
+                raise UserError(f"id {i} is of two tokens, {seen[i]!r} and {name!r}")
+            seen[i] = name
+        if self.vocab_size > 4 * len(names) + 4096:
+            raise UserError(f"{len(names)} tokens have ids up to {self.vocab_size - 1}: too sparse")
+
+    def _make_merges(self):
+        id_of = self.vocabulary
+        byte_ids = [id_of[bytes([byte])] for byte in range(256)]
+        if self.merges is None:
+            pairs, ranks, merged = _pairs_by_rank(id_of)
+        else:
+            for left, right in self.merges:
+                for token in (left, right, left + right):
+                    if token not in id_of:
+                        raise UserError(
+                            f"the merge of {left!r} and {right!r} needs {token!r}, "
+                            "which the vocabulary lacks"
+                        )
+            pairs = [(id_of[left], id_of[right]) for left, right in self.merges]
+            merged = [id_of[left + right] for left, right in self.merges]
+            ranks = range(len(pairs))
+        return Merges(pairs, ranks, merged, byte_ids)
+
+    @classmethod
+    def train(
+        cls,
+        texts,
+        *,
+        vocab_size=8192,
+        pattern="gpt2",
+        min_frequency=0,
+        special_tokens=(END,),
+        progress=None,
+    ):
+        """Learn merges from a text, or from several in turn (the training texts alone).
+
+        Parameters
+        ----------
+        texts : str, or iterable of str, which is consumed once
+        vocab_size : int, tokens at most: bytes, merges and special tokens; fewer where the texts
+            have no more pairs
+        pattern : str, one of pretokenize.PATTERNS
+        min_frequency : int, how often a pair must come to be joined
+        special_tokens : names; their ids are the last
+        progress : function of (done, total) or None
+
+        Raises
+        ------
+        UserError
+            for a vocabulary smaller than the bytes and the special tokens.
+        """
+        special_tokens = tuple(dict.fromkeys(special_tokens)) or (END,)
+        least = 256 + len(special_tokens)
+        if vocab_size < least:
+            raise UserError(
+                f"vocab_size must be at least {least}, the bytes and the special tokens, "
+                f"got {vocab_size}"
+            )
+        merges = train_merges(
+            texts,
+            n_merges=vocab_size - least,
+            pattern=pattern,
+            min_frequency=min_frequency,
+            progress=progress,
+        )
+        tokens = [bytes([byte]) for byte in BYTE_ORDER] + [left + right for left, right in merges]
+        vocabulary = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
+        names = {name: len(vocabulary) + i for i, name in enumerate(special_tokens)}
+        end = END if END in names else special_tokens[0]
+        return cls(vocabulary, merges, pattern=pattern, special_tokens=names, end=end)
+
+    def _encode(self, text):
+        return self._encoder.encode(self._prefixed(text))
+
+    def _prefixed(self, text):
+        return " " + text if self.add_prefix_space and text and text[0] != " " else text
+
+    def _spans(self, text):
+        raw = np.frombuffer(utf8(text), np.uint8)
+        ids = self._encode(text)
+        ends = np.cumsum(self._sizes[ids])  # (N,), bytes
+        starts = ends - self._sizes[ids]
+        if len(ids) and ends[-1] > len(raw):  # the space that was put before the text is no part
+            starts, ends = np.maximum(starts - 1, 0), ends - 1
+        character = np.cumsum(raw & 0xC0 != 0x80)  # (B,), its number, from 1, at each byte
+        first = np.append(character - 1, len(text))[starts]
+        last = np.where(ends > starts, character[ends - 1] if len(raw) else 0, first)
+        return ids, np.stack([first, last], axis=1).astype(np.int64)
+
+    def _text_of(self, ids):
+        tokens = self._token_of
+        return b"".join([tokens[i] for i in ids.tolist()]).decode(errors="replace")
+
+    def _cut(self, text):
+        if not self.add_prefix_space:
+            return safe_cut(text, self.pattern)
+        size = safe_cut(text, self.pattern)
+        while size and text[size : size + 1] != " ":  # or what follows would get a space
+            size = safe_cut(text[:size], self.pattern)
+        return size
+
+    def unknown_bytes(self, text):
+        """0: every byte is a token."""
+        return 0
+
+    def token_name(self, i):
+        """How a token is shown: its text, or its bytes as <0xE6> where they are no UTF-8.
+
+        Raises
+        ------
+        ValueError
+            for an id out of range.
+        """
+        if not 0 <= i < self.vocab_size:
+            raise ValueError(f"an id must be in [0, {self.vocab_size}), got {i}")
+        for name, special in self.special_tokens.items():
+            if special == i:
+                return name
+        token = self._token_of[i]
+        try:
+            return token.decode()
+        except UnicodeDecodeError:
+            return "".join(f"<0x{byte:02X}>" for byte in token)
+
+    def id_of(self, token):
+        """The id of a token's bytes, or text, or of a special token's name; None for none."""
+        if isinstance(token, str):
+            if token in self.special_tokens:
+                return self.special_tokens[token]
+            token = utf8(token)
+        return self.vocabulary.get(token)
+
+    def ranked_pairs(self):
+        """The merges, or where there are none all pairs that the ids let join, in order."""
+        if self.merges is not None:
+            return self.merges
+        token_of, (pairs, _, _) = self._token_of, _pairs_by_rank(self.vocabulary)
+        return [(token_of[left], token_of[right]) for left, right in pairs]
+
+    def to_dict(self):
+        return {"kind": self.kind} | bpe_files.to_json(self)
+
+    @classmethod
+    def from_dict(cls, saved):
+        return cls(**bpe_files.from_json(saved))
+
+    def save(self, path):
+        """Write Hugging Face's tokenizer.json, whole or not at all."""
+        bpe_files.write_tokenizer_json(self, path)
+
+    @classmethod
+    def load(cls, path):
+        """Read Hugging Face's tokenizer.json, or what `to_dict` gave.
+
+        Raises
+        ------
+        UserError
+            if the file is missing, damaged, or asks for what there is not here.
+        """
+        saved = read_json(path)
+        read = bpe_files.from_json if "kind" in saved else bpe_files.from_tokenizer_json
+        return _made(cls, path, lambda: read(saved))
+
+    def save_gpt2(self, folder):
+        """Write GPT-2's vocab.json and merges.txt into a folder."""
+        bpe_files.write_gpt2(self, folder)
+
+    @classmethod
+    def load_gpt2(cls, folder, *, special_tokens=(END,), **settings):
+        """Read vocab.json and merges.txt; settings as those of the class.
+
+        Parameters
+        ----------
+        special_tokens : names of special tokens; those that the vocabulary has
+        """
+        made = functools.partial(bpe_files.read_gpt2, folder, special_tokens)
+        return _made(cls, folder, lambda: made() | settings)
+
+    def save_tiktoken(self, path):
+        """Write tiktoken's file of ranks, which has neither pattern nor special tokens."""
+        bpe_files.write_tiktoken(self, path)
+
+    @classmethod
+    def load_tiktoken(cls, path, *, pattern, special_tokens=(END,), end=None):
+        """Read tiktoken's file of ranks.
+
+        Parameters
+        ----------
+        pattern : str, one of pretokenize.PATTERNS
+        special_tokens : dict, name -> id; or names, which get the ids after the largest rank
+        """
+
+        def read():
+            ranks = bpe_files.read_tiktoken(path)
+            special = special_tokens
+            if not isinstance(special, dict):
+                first = 1 + max(ranks.values(), default=-1)
+                special = {name: first + i for i, name in enumerate(special)}
+            return dict(vocabulary=ranks, pattern=pattern, special_tokens=special, end=end)
+
+        return _made(cls, path, read)
+
+
+def _made(cls, path, read):
+    try:
+        return cls(**read())
+    except UserError as error:
+        message = str(error)
+        named = message.startswith((str(path), f"cannot read {Path(path)}"))
+        raise UserError(message if named else f"{path}: {message}") from None
+
+
+def _pairs_by_rank(id_of):
+    """All pairs of tokens whose bytes together are a token: pairs, their ranks, token by rank."""
+    pairs, ranks, merged = [], [], []
+    for token in sorted((token for token in id_of if len(token) > 1), key=id_of.__getitem__):
+        halves = ((token[:i], token[i:]) for i in range(1, len(token)))
+        found = [(id_of[a], id_of[b]) for a, b in halves if a in id_of and b in id_of]
+        pairs += sorted(found)
+        ranks += [len(merged)] * len(found)
+        merged.append(id_of[token])
+    return pairs, ranks, merged

@@ -1,0 +1,105 @@
+"""Text to tokens by byte-pair merges, fast.
+
+Long texts go through arrays: where words begin (pretokenize.py), which words they are and what
+tokens those have (bpe_table.py), the new words merged together (bpe_merge.py). Short ones would
+only meet the fixed cost of that, so they go word by word through a dict (bpe_short.py). The plain
+version of all this is bpe_simple.py.
+"""
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from minillm.tokenizers.base import utf8
+from minillm.tokenizers.bpe_merge import spread
+from minillm.tokenizers.bpe_short import ShortTexts
+from minillm.tokenizers.bpe_table import PADDING, WordTable
+from minillm.tokenizers.pretokenize import cut_places, word_starts
+
+__all__ = ["Encoder"]
+
+SHORT = 1 << 12  # characters up to which a text is short
+BLOCK = 1 << 17  # bytes at a time, so that their words stay in the processor's cache
+GATHER = 1 << 24  # bytes whose new words are merged together
+MEMORY = 1 << 28  # bytes a table of words may take before it is dropped
+
+
+class Encoder:
+    """Text to ids for one set of merges and one pattern; any threads may use it at once.
+
+    Parameters
+    ----------
+    merges : Merges
+    pattern : str, one of pretokenize.PATTERNS
+    whole : dict or None, bytes -> id: a word found here is that token, without merging
+    memory : int, bytes the words seen before may take
+    """
+
+    def __init__(self, merges, pattern, whole=None, *, memory=MEMORY):
+        self.pattern, self._merges, self._whole, self._memory = pattern, merges, whole, memory
+        self._words = WordTable(self._merge)
+        self._short = ShortTexts(pattern, self.encode_word)
+
+    def encode_word(self, word):
+        """The ids of one word's bytes, a list."""
+        if self._whole is not None and word in self._whole:
+            return [self._whole[word]]
+        return self._merges.one(word)
+
+    def _merge(self, data, starts, lengths):
+        """The tokens of many words, and how many each has, as `Merges.many`."""
+        if self._whole is None:
+            return self._merges.many(data, starts, lengths)
+        text = data.tobytes()
+        found = np.array(
+            [
+                self._whole.get(text[start : start + length], -1)
+                for start, length in zip(starts.tolist(), lengths.tolist(), strict=True)
+            ],
+            np.int32,
+        )
+        rest = np.flatnonzero(found < 0)
+        ids, count = self._merges.many(data, starts[rest], lengths[rest])
+        counts = np.ones(len(found), np.int64)
+        counts[rest] = count
+        first = np.cumsum(counts) - counts
+        out = np.empty(counts.sum(), np.int32)
+        out[first] = found
+        out[spread(first[rest], count)] = ids
+        return out, counts
+
+    def encode(self, text):
+        """The ids of a text, int32 (N,).
+
+        Raises
+        ------
+        UserError
+            for a lone surrogate.
+        """
+        if len(text) <= SHORT:
+            return self._short.encode(text)
+        raw = utf8(text)
+        data = np.frombuffer(raw + bytes(PADDING), np.uint8)
+        places = cut_places(data[: len(raw)], BLOCK)
+        parts, step = [], GATHER // BLOCK
+        for i in range(0, len(places) - 1, step):
+            parts += self._blocks(data, places[i : i + step + 1])
+        return np.concatenate(parts)
+
+    def _blocks(self, data, places):
+        """The ids of the blocks between places, a list of arrays."""
+        words = self._words
+        if words.nbytes > self._memory:
+            words = self._words = WordTable(self._merge)
+        numbers = [
+            self._numbers(words, data[low:high], data[low : high + PADDING])
+            for low, high in zip(places, places[1:], strict=False)
+        ]
+        return [words.tokens(found) for found in numbers]
+
+    def _numbers(self, words, text, padded):
+        starts = word_starts(text, self.pattern)
+        lengths = np.diff(starts, append=len(text))
+        return words.numbers(padded, starts, lengths)

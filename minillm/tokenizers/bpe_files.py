@@ -1,0 +1,317 @@
+"""Byte-level BPE in the files of others: Hugging Face's tokenizer.json, GPT-2's vocab.json and
+merges.txt, tiktoken's ranks.
+
+The readers return what `BPETokenizer` takes; what it cannot do is refused, never ignored. Of
+tokenizer.json these are left out: truncation and padding, which are no encoding, and the
+post-processor, which only adds special tokens around a text and trims offsets.
+"""
+
+import base64
+import binascii
+import json
+from pathlib import Path
+
+from minillm.errors import UserError
+from minillm.files import read_chunks, read_json, write_bytes, write_text
+from minillm.tokenizers.bpe_alphabet import to_bytes, to_text
+from minillm.tokenizers.pretokenize import PATTERNS
+
+__all__ = [
+    "from_json",
+    "from_tokenizer_json",
+    "read_gpt2",
+    "read_tiktoken",
+    "to_json",
+    "write_gpt2",
+    "write_tiktoken",
+    "write_tokenizer_json",
+]
+
+# The patterns as Hugging Face's engine, Oniguruma, reads them: there {1,3}+ is a group repeated,
+# and $ is the end of a line.
+SPLIT = {
+    "cl100k": (
+        r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|(?>\p{N}{1,3})"
+        r"| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++\z|\s*[\r\n]|\s+(?!\S)|\s"
+    ),
+    "cl100k_original": PATTERNS["cl100k_original"],
+}
+_KNOWN = {pattern: name for name, pattern in SPLIT.items()} | {PATTERNS["gpt2"]: "gpt2"}
+_PLAIN = {  # what a model must not ask for
+    "dropout": (None, 0, 0.0),
+    "continuing_subword_prefix": (None, ""),
+    "end_of_word_suffix": (None, ""),
+    "byte_fallback": (None, False),
+}
+
+
+def to_json(tokenizer):
+    """A tokenizer as JSON can hold it, its bytes as GPT-2 shows them."""
+    merges = tokenizer.merges
+    return {
+        "pattern": tokenizer.pattern,
+        "vocabulary": {to_text(token): i for token, i in tokenizer.vocabulary.items()},
+        "merges": None if merges is None else [[to_text(a), to_text(b)] for a, b in merges],
+        "special_tokens": tokenizer.special_tokens,
+        "end": tokenizer.end,
+        "add_prefix_space": tokenizer.add_prefix_space,
+        "whole_words": tokenizer.whole_words,
+    }
+
+
+def from_json(saved):
+    """What `to_json` wrote.
+
+    Raises
+    ------
+    UserError
+        naming the entry that is missing or wrong.
+    """
+    merges = saved.get("merges")
+    special = _entry(saved, "special_tokens", dict, "a saved BPE tokenizer")
+    return {
+        "vocabulary": _tokens(_entry(saved, "vocabulary", dict, "a saved BPE tokenizer")),
+        "merges": None if merges is None else _pairs(merges),
+        "pattern": _entry(saved, "pattern", str, "a saved BPE tokenizer"),
+        "special_tokens": special,
+        "end": _entry(saved, "end", str, "a saved BPE tokenizer"),
+        "add_prefix_space": bool(saved.get("add_prefix_space")),
+        "whole_words": bool(saved.get("whole_words")),
+    }
+
+
+def write_tokenizer_json(tokenizer, path):
+    """Write a file that Hugging Face's `Tokenizer.from_file` reads.
+
+    Its offsets are those of `encode_with_offsets`: there is no post-processor to trim them.
+    """
+    special = sorted(tokenizer.special_tokens.items(), key=lambda item: item[1])
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    byte_level = {"type": "ByteLevel", "add_prefix_space": tokenizer.add_prefix_space}
+    byte_level |= {"trim_offsets": True, "use_regex": tokenizer.pattern == "gpt2"}
+    splits = byte_level
+    if tokenizer.pattern != "gpt2":
+        regex = {"Regex": SPLIT[tokenizer.pattern]}
+        split = {"type": "Split", "pattern": regex, "behavior": "Isolated", "invert": False}
+        splits = {"type": "Sequence", "pretokenizers": [split, byte_level]}
+    vocabulary = {to_text(token): i for token, i in tokenizer.vocabulary.items()}
+    model = {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": tokenizer.whole_words,
+        "vocab": dict(sorted(vocabulary.items(), key=lambda item: item[1])),
+        "merges": [[to_text(a), to_text(b)] for a, b in tokenizer.ranked_pairs()],
+    }
+    file = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {"id": i, "content": name, **flags, "special": True} for name, i in special
+        ],
+        "normalizer": None,
+        "pre_tokenizer": splits,
+        "post_processor": None,
+        "decoder": byte_level | {"use_regex": True},
+        "model": model,
+    }
+    write_text(path, json.dumps(file, ensure_ascii=False, indent=1) + "\n")
+
+
+def from_tokenizer_json(saved):
+    """What `BPETokenizer` needs of a tokenizer.json.
+
+    Raises
+    ------
+    UserError
+        if it is no byte-level BPE, or has a part that there is not here.
+    """
+    what = "a tokenizer.json"
+    model = _entry(saved, "model", dict, what)
+    if model.get("type", "BPE") != "BPE":
+        raise UserError(f"its model is {model.get('type')!r}, not 'BPE'")
+    if saved.get("normalizer") is not None:
+        raise UserError(f"no normalizer is supported, got {_type(saved['normalizer'])}")
+    for name, plain in _PLAIN.items():
+        if model.get(name) not in plain:
+            raise UserError(f"the model's {name} is not supported, got {model[name]!r}")
+    pattern, prefix = _pattern_of(saved.get("pre_tokenizer"))
+    vocabulary = dict(_entry(model, "vocab", dict, "the model of " + what))
+    merges = _pairs(_entry(model, "merges", list, "the model of " + what))
+    special = _added(saved.get("added_tokens") or [], vocabulary, merges)
+    return {
+        "vocabulary": _tokens(vocabulary),
+        "merges": merges,
+        "pattern": pattern,
+        "special_tokens": special,
+        "add_prefix_space": prefix,
+        "whole_words": bool(model.get("ignore_merges")),
+    }
+
+
+def _added(tokens, vocabulary, merges):
+    """The special tokens, name -> id, taken out of the vocabulary."""
+    special = {}
+    joined = {left + right for left, right in merges}
+    for token in tokens:
+        name = _entry(token, "content", str, "an added token")
+        for flag in ("single_word", "lstrip", "rstrip"):
+            if token.get(flag):
+                raise UserError(f"the added token {name!r} has {flag}, which is not supported")
+        special[name] = _entry(token, "id", int, "an added token")
+        if vocabulary.get(name) == special[name]:
+            if name.isascii() and (len(name) == 1 or name.encode() in joined):
+                raise UserError(f"the added token {name!r} is a token of text as well")
+            del vocabulary[name]
+    return special
+
+
+def _pattern_of(saved):
+    """(name of the pattern, add_prefix_space) of a pre-tokenizer."""
+    steps = [saved]
+    if isinstance(saved, dict) and saved.get("type") == "Sequence":
+        steps = _entry(saved, "pretokenizers", list, "a pre-tokenizer")
+    kinds = [_type(step) for step in steps]
+    if kinds == ["ByteLevel"] and steps[0].get("use_regex", True):
+        return "gpt2", bool(steps[0].get("add_prefix_space", True))
+    if kinds == ["Split", "ByteLevel"] and not steps[1].get("use_regex", True):
+        split, byte_level = steps
+        found = split.get("pattern")
+        regex = found.get("Regex") if isinstance(found, dict) else None
+        if regex not in _KNOWN:
+            raise UserError(
+                f"its pre-tokenizer splits by a pattern that is not known here: {regex}"
+            )
+        how = split.get("behavior"), bool(split.get("invert"))
+        if how not in {("Isolated", False), ("Isolated", True), ("Removed", True)}:
+            raise UserError(f"its pre-tokenizer splits by (behavior, invert) {how}")
+        if byte_level.get("add_prefix_space", True):
+            raise UserError("add_prefix_space after a split is not supported")
+        return _KNOWN[regex], False
+    raise UserError(
+        "its pre-tokenizer must be ByteLevel with its pattern, or Split and ByteLevel without; "
+        f"got {', '.join(kinds)}"
+    )
+
+
+def write_gpt2(tokenizer, folder):
+    """Write vocab.json, special tokens among the others, and merges.txt.
+
+    Raises
+    ------
+    UserError
+        where these two files would not say all: a pattern that is not GPT-2's, whole words.
+    """
+    if tokenizer.pattern != "gpt2" or tokenizer.whole_words:
+        raise UserError(
+            "vocab.json and merges.txt can only hold a tokenizer with the pattern 'gpt2' and merges"
+        )
+    vocabulary = {to_text(token): i for token, i in tokenizer.vocabulary.items()}
+    vocabulary |= tokenizer.special_tokens
+    vocabulary = dict(sorted(vocabulary.items(), key=lambda item: item[1]))
+    lines = [f"{to_text(left)} {to_text(right)}" for left, right in tokenizer.merges]
+    folder = Path(folder)
+    write_text(folder / "vocab.json", json.dumps(vocabulary, ensure_ascii=False) + "\n")
+    write_text(folder / "merges.txt", "\n".join(["#version: 0.2", *lines]) + "\n")
+
+
+def read_gpt2(folder, special_tokens):
+    """What `BPETokenizer` needs of vocab.json and merges.txt.
+
+    Raises
+    ------
+    UserError
+        if one is missing or damaged.
+    """
+    folder = Path(folder)
+    vocabulary = read_json(folder / "vocab.json")
+    lines = "".join(read_chunks(folder / "merges.txt")).split("\n")
+    lines = [line.removesuffix("\r") for line in lines if not line.startswith("#version")]
+    merges = _pairs([line for line in lines if line])
+    special = {name: vocabulary.pop(name) for name in special_tokens if name in vocabulary}
+    return {"vocabulary": _tokens(vocabulary), "merges": merges, "special_tokens": special}
+
+
+def write_tiktoken(tokenizer, path):
+    """Write a line a token: its bytes in base64, a space, its id, which is its rank.
+
+    Raises
+    ------
+    UserError
+        where the ids are not in the order of the merges, as tiktoken needs them.
+    """
+    vocabulary = tokenizer.vocabulary
+    made = [vocabulary[left + right] for left, right in tokenizer.ranked_pairs()]
+    if made != sorted(made):
+        raise UserError("tiktoken needs ids in the order of the merges, which these are not")
+    if not tokenizer.whole_words and set(made) < {i for t, i in vocabulary.items() if len(t) > 1}:
+        raise UserError("tiktoken would use tokens that no merge makes, which this has")
+    lines = [
+        base64.b64encode(token) + b" %d\n" % i
+        for token, i in sorted(vocabulary.items(), key=lambda item: item[1])
+    ]
+    write_bytes(path, b"".join(lines))
+
+
+def read_tiktoken(path):
+    """The ranks in tiktoken's file, bytes -> int.
+
+    Raises
+    ------
+    UserError
+        naming the line that is damaged.
+    """
+    ranks: dict[bytes, int] = {}
+    for number, line in enumerate("".join(read_chunks(path)).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            text, rank = line.split()
+            token = base64.b64decode(text, validate=True)
+            value = int(rank)
+        except (ValueError, binascii.Error):
+            raise UserError(
+                f"{path}: line {number} must be a token in base64 and its rank, got {line[:60]!r}"
+            ) from None
+        if not token or token in ranks:
+            raise UserError(f"{path}: line {number}: token {token!r} is empty or came before")
+        ranks[token] = value
+    return ranks
+
+
+def _tokens(vocabulary):
+    tokens = {to_bytes(text): i for text, i in vocabulary.items()}
+    if b"" in tokens:
+        raise UserError("a vocabulary must not hold an empty token")
+    return tokens
+
+
+def _pairs(merges):
+    """[(bytes, bytes)] of merges, each "left right" or [left, right]."""
+    pairs = []
+    for number, merge in enumerate(merges):
+        parts = merge.split(" ") if isinstance(merge, str) else merge
+        if not (isinstance(parts, list) and len(parts) == 2 and all(map(_is_token, parts))):
+            raise UserError(f"merge {number} must be two tokens, got {merge!r}")
+        pairs.append((to_bytes(parts[0]), to_bytes(parts[1])))
+    return pairs
+
+
+def _is_token(text):
+    return isinstance(text, str) and text != ""
+
+
+def _type(step):
+    return str(step.get("type")) if isinstance(step, dict) else repr(step)
+
+
+def _entry(saved, name, kind, what):
+    value = saved.get(name) if isinstance(saved, dict) else None
+    if not isinstance(value, kind):
+        raise UserError(f"{what} must have {name!r} as a {kind.__name__}, got {value!r:.60}")
+    return value
