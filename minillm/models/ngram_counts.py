@@ -29,7 +29,7 @@ import numpy as np
 from minillm.models.ngram_kenlm import last_read
 from minillm.models.ngram_memory import check_memory
 
-__all__ = ["Counts", "count_ngrams"]
+__all__ = ["Counts", "count_ngrams", "worker_pool"]
 
 SHARE = 1 << 16  # places in a share, about
 MOST_TOKENS, LARGEST_VOCABULARY = (1 << 31) - 2, 1 << 28  # 32-bit places, 63-bit packed ones
@@ -91,7 +91,7 @@ def count_ngrams(ids, *, order, vocab_size, end_id, threads=None, progress=None)
     suffix = np.zeros(vocab_size, np.int32)
     node = text  # (N + 1,), the n-gram of the length so far that ends at each token
     result: list[Counts] = []
-    with _pool(threads, len(ids)) as each:
+    with worker_pool(threads, len(ids)) as each:
         shares, appears = _by_token(text, vocab_size)
         place, reach = last_read(text, appears, order)
         for length in range(2, order + 1):
@@ -253,10 +253,10 @@ def _bits(size):
 
 
 @contextlib.contextmanager
-def _pool(threads, n):
+def worker_pool(threads, n):
     """A function like map that has several threads work on the parts, where that pays."""
     threads = threads or len(os.sched_getaffinity(0))
-    if threads == 1 or n < 4 * SHARE:
+    if threads == 1 or n < 4 * SHARE:  # threads cost more than they bring
         yield lambda function, parts: [function(part) for part in parts]
         return
     with ThreadPoolExecutor(threads) as pool:
