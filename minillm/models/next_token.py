@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["NextToken"]
+__all__ = ["NextToken", "distributions", "log_softmax"]
+
+NUMBERS_AT_ONCE = 1 << 21  # of a block of whole distributions
 
 
 class NextToken:
@@ -43,7 +45,7 @@ class NextToken:
         for i in range(n):
             text[i] = _draw(p, rng)
             if i + 1 < n:
-                p = np.exp(self.step(past, text[None, i : i + 1])[0])
+                p = np.exp(log_softmax(self.step(past, text[None, i : i + 1])[0]))
         return text
 
 
@@ -51,3 +53,37 @@ def _draw(p, rng):
     """One id, by where a uniform number falls in the running sum; never one whose p is 0."""
     total = np.cumsum(p)
     return int(np.searchsorted(total, rng.random() * total[-1], side="right").clip(0, len(p) - 1))
+
+
+def distributions(model, ids):
+    """The distributions that the tokens of a stream stand in, in blocks: each (n, V) log p.
+
+    Parameters
+    ----------
+    model : with `start`, `step`, `tokenizer` and `vocab_size`, or `log_distributions` of its own
+    ids : int (N,); the first is predicted from the end token
+
+    Yields
+    ------
+    log_p : (n, V) float64; together N rows, cut in the same places for every model
+    """
+    size = max(1, NUMBERS_AT_ONCE // model.vocab_size)
+    if hasattr(model, "log_distributions"):
+        yield from model.log_distributions(ids, size)
+        return
+    inputs = np.append(model.tokenizer.end_id, ids[:-1]).astype(np.int64)[: len(ids)]
+    past = model.start(1)
+    for begin in range(0, len(ids), size):
+        tokens = inputs[begin : begin + size]
+        yield log_softmax(np.concatenate([model.step(past, t[None, None]) for t in tokens]))
+
+
+def log_softmax(logits):
+    """Logits (..., V) as log p, in float64; those of a distribution stay what they are.
+
+    A row that is -inf throughout makes every token equally likely.
+    """
+    z = np.asarray(logits, np.float64)
+    top = z.max(-1, keepdims=True)
+    z = np.where(np.isneginf(top), 0.0, z - np.where(np.isneginf(top), 0.0, top))
+    return z - np.log(np.exp(z).sum(-1, keepdims=True))

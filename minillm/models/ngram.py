@@ -15,7 +15,7 @@ from minillm.models.next_token import NextToken
 from minillm.models.ngram_build import build_levels
 from minillm.models.ngram_config import GIVEN, NGramConfig
 from minillm.models.ngram_counts import count_ngrams
-from minillm.models.ngram_jelinek_mercer import fit_weights
+from minillm.models.ngram_jelinek_mercer import with_weights
 from minillm.models.ngram_level import Level
 from minillm.models.ngram_smoothing import SCORE, SMOOTHINGS
 from minillm.models.ngram_walk import ABSENT, UNSEEN, walk
@@ -63,7 +63,7 @@ class NGram(NextToken):
         self.unseen = 1.0 if self.is_distribution else config.value("factor")
 
     @classmethod
-    def train(cls, ids, tokenizer, *, held_out=None, **settings):
+    def train(cls, ids, tokenizer, *, held_out=None, progress=None, **settings):
         """Count the n-grams of a stream of ids (N,), each document followed by the end id.
 
         Parameters
@@ -72,6 +72,7 @@ class NGram(NextToken):
         tokenizer : Tokenizer
         held_out : integers (T,), a text of its own to find Jelinek-Mercer's weights on; None: they
             are found on the last tenth of ids after counting the rest, and then all is counted
+        progress : function of (lengths counted, order) or None
         settings : of NGramConfig
 
         Raises
@@ -88,8 +89,10 @@ class NGram(NextToken):
             raise UserError("given probabilities are read, not counted")
         notes: list[str] = []
         if config.smoothing == "jelinek-mercer" and config.weights is None:
-            config, notes = _with_weights(config, ids, held_out, size, end)
-        counts = count_ngrams(ids, order=config.order, vocab_size=size, end_id=end)
+            config, notes = with_weights(config, ids, held_out, size, end)
+        counts = count_ngrams(
+            ids, order=config.order, vocab_size=size, end_id=end, progress=progress
+        )
         levels, more = build_levels(counts, config, size)
         return cls(config, tokenizer, levels, notes + more)
 
@@ -163,6 +166,28 @@ class NGram(NextToken):
                 if self.alone:
                     best[step.unseen] = 0
         return p, best
+
+    def log_distributions(self, ids, size):
+        """The distributions that the tokens of a stream stand in: blocks (size, V) of log p.
+
+        ids : (N,), the first predicted from the end id
+        """
+        tokens = np.append(self.tokenizer.end_id, check_ids(ids, self.vocab_size)).astype(np.int64)
+        for start in range(0, len(tokens) - 1, size):
+            low = max(0, start - max(self.config.order - 2, 0))
+            part = tokens[low : min(start + size, len(tokens) - 1) + 1]
+            longest = np.zeros(len(part) - 1, np.int64)  # each token's longest context that helps
+            where = np.zeros(len(part) - 1, np.int64)  # the level that has it
+            for k, (_, step) in enumerate(walk(self.levels, part, self.tokenizer.end_id), start=1):
+                longest[step.here], where[step.here] = step.context, k
+                if self.alone:
+                    where[step.unseen] = UNSEEN
+            p = np.full((len(part) - 1, self.vocab_size), 1 / self.vocab_size)
+            for k, level in enumerate(self.levels):
+                mine = np.flatnonzero(where == k)
+                p[mine] = level.rows(longest[mine])
+            with np.errstate(divide="ignore"):
+                yield np.log(p[start - low :])
 
     def next_distribution(self, context=()):
         """The probability of every token of the vocabulary after `context`, float64 (V,).
@@ -264,20 +289,6 @@ class NGram(NextToken):
             return cls(config, tokenizer, levels, notes)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{folder}: not a whole n-gram model: {error}") from None
-
-
-def _with_weights(config, ids, held_out, vocab_size, end_id):
-    """The config with Jelinek-Mercer's weights, and notes about them."""
-    notes, part = [], ids
-    if held_out is None:
-        held_out = ids[len(ids) - len(ids) // 10 :]
-        part = ids[: len(ids) - len(held_out)]
-        notes.append(f"weights found on the last {len(held_out)} tokens, the rest counted")
-    held_out = check_ids(held_out, vocab_size)
-    counts = count_ngrams(part, order=config.order, vocab_size=vocab_size, end_id=end_id)
-    settings = {"buckets": config.value("buckets"), "vocab_size": vocab_size, "end_id": end_id}
-    weights, more, _ = fit_weights(counts, held_out, **settings)
-    return dataclasses.replace(config, weights=weights), notes + more
 
 
 def _check_saved(length, keys, p, backoff, levels, vocab_size):

@@ -8,18 +8,39 @@ share of those that came so far and stopped. No step lowers the held-out text's 
 Left out: deleted interpolation over more than one held-out part.
 """
 
+import dataclasses
+
 import numpy as np
 
 from minillm.models.ngram_build import build_levels
 from minillm.models.ngram_config import NGramConfig
+from minillm.models.ngram_counts import count_ngrams
 from minillm.models.ngram_smoothing import bucket_of
 from minillm.models.ngram_walk import walk
+from minillm.tokenizers.base import check_ids
 
-__all__ = ["fit_weights"]
+__all__ = ["fit_weights", "with_weights"]
 
 START = 0.5
 MOST = 1 - 1e-6  # at 1 what was not seen would be impossible
 STEPS, ENOUGH = 500, 1e-6  # iterations at most; nats a token that a further one must bring
+
+
+def with_weights(config, ids, held_out, vocab_size, end_id):
+    """The NGramConfig with the weights found, and notes.
+
+    Without held_out, the last tenth of ids (N,) is taken and the rest counted.
+    """
+    notes, part = [], ids
+    if held_out is None:
+        held_out = ids[len(ids) - len(ids) // 10 :]
+        part = ids[: len(ids) - len(held_out)]
+        notes.append(f"weights found on the last {len(held_out)} tokens, the rest counted")
+    held_out = check_ids(held_out, vocab_size)
+    counts = count_ngrams(part, order=config.order, vocab_size=vocab_size, end_id=end_id)
+    settings = {"buckets": config.value("buckets"), "vocab_size": vocab_size, "end_id": end_id}
+    weights, more, _ = fit_weights(counts, held_out, **settings)
+    return dataclasses.replace(config, weights=weights), notes + more
 
 
 def fit_weights(counts, held_out, *, buckets, vocab_size, end_id):
