@@ -128,14 +128,14 @@ def read_chunks(path, size=1 << 20):
         when the file cannot be read, or naming the byte at which it stops being UTF-8.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
-    done = 0
+    done, begun = 0, False
     try:
         with open(path, "rb") as file:
             while data := file.read(size):
                 kept = len(decoder.getstate()[0])
                 text = decoder.decode(data)
-                yield text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}") if done == 0 else text
-                done += len(data)
+                yield text if begun else text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
+                done, begun = done + len(data), begun or text != ""
             kept = len(decoder.getstate()[0])
             decoder.decode(b"", final=True)
     except OSError as error:

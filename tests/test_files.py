@@ -12,6 +12,7 @@ import safetensors.numpy
 from minillm.errors import UserError
 from minillm.files import (
     new_folder,
+    read_chunks,
     read_json,
     read_safetensors,
     replace_link,
@@ -157,3 +158,30 @@ def test_damaged_json_is_named(tmp_path):
         read_json(tmp_path / "b")
     write_text(tmp_path / "a", '{"a": [1.5]}')
     assert read_json(tmp_path / "a") == {"a": [1.5]}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 1000])
+def test_chunks_are_the_text_whatever_their_size(size, tmp_path):
+    text = "aé水\N{CAT FACE}\r\n\ufeff\x00" * 3
+    for begin in (b"", b"\xef\xbb\xbf"):
+        write_bytes(tmp_path / "a", begin + text.encode())
+        chunks = list(read_chunks(tmp_path / "a", size))
+        assert "".join(chunks) == text
+        assert max(len(chunk.encode()) for chunk in chunks) <= size + 3
+    write_bytes(tmp_path / "a", b"")
+    assert list(read_chunks(tmp_path / "a", size)) == []
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+def test_what_is_no_utf8_is_named_by_its_byte(size, tmp_path):
+    for data, where, byte in (
+        (b"ab\xff", 2, "ff"),
+        ("水é".encode()[:-1], 3, "c3"),  # cut in the middle of the last character
+        ("水".encode() + b"\xe6\xb0a", 3, "e6"),
+        (b"\xed\xa0\x80", 0, "ed"),  # a lone surrogate
+    ):
+        write_bytes(tmp_path / "a", data)
+        with pytest.raises(UserError, match=rf"/a: not UTF-8: byte {where} is 0x{byte} "):
+            list(read_chunks(tmp_path / "a", size))
+    with pytest.raises(UserError, match=r"cannot read .*/b: No such file"):
+        list(read_chunks(tmp_path / "b", size))

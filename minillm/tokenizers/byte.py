@@ -33,13 +33,15 @@ class ByteTokenizer(Surface):
 
     def _spans(self, text):
         ids = self._encode(text)
-        start = (
-            np.cumsum(ids & 0xC0 != 0x80) - 1
-        )  # each character has one byte that is not 10xxxxxx
+        start = np.cumsum(ids & 0xC0 != 0x80) - 1  # one byte of a character is not 10xxxxxx
         return ids, np.stack([start, start + 1], axis=1)
 
     def _text_of(self, ids):
         return ids.astype(np.uint8).tobytes().decode(errors="replace")
+
+    def token_name(self, id):
+        """A character of ASCII as it is, any other byte as <0xE6>."""
+        return super().token_name(id) if id < 128 or id == self.end_id else f"<0x{id:02X}>"
 
     def unknown_bytes(self, text):
         return 0

@@ -45,7 +45,10 @@ class Surface:
         ------
         UserError
             for a lone surrogate in the text, or a special token that there is not.
+        ValueError
+            for what is no str.
         """
+        _check_text(text)
         if not special:
             return self._encode(text)
         pieces = [
@@ -63,6 +66,7 @@ class Surface:
         spans : int64 (N, 2), the first character of each token and the one after its last; a token
             that holds a part of a character has all of that character
         """
+        _check_text(text)
         if not special:
             return self._spans(text)
         ids, spans = [np.empty(0, np.int32)], [np.empty((0, 2), np.int64)]
@@ -77,7 +81,15 @@ class Surface:
         return np.concatenate(ids), np.concatenate(spans)
 
     def encode_batch(self, texts, *, special=()):
-        """The ids of each of several texts, a list of int32 arrays."""
+        """The ids of each of several texts, a list of int32 arrays.
+
+        Raises
+        ------
+        ValueError
+            for one text, which would be taken for a list of its characters.
+        """
+        if isinstance(texts, str):
+            raise ValueError("texts must be a list of str, got one str")
         return [self.encode(text, special=special) for text in texts]
 
     def encode_stream(self, chunks, *, special=()):
@@ -125,6 +137,10 @@ class Surface:
     def decode_batch(self, rows, *, special=False):
         """The text of each of several rows of ids."""
         return [self.decode(ids, special=special) for ids in rows]
+
+    def token_name(self, id):
+        """How a token is shown: its text, white space and all, or its name."""
+        return self.decode([id], special=True)
 
     def save(self, path):
         """Write the tokenizer to a JSON file, whole or not at all."""
@@ -176,16 +192,15 @@ class Surface:
     def _cut_beside(self, text, names):
         """`_cut`, beside special tokens in the text and a first part of one at its end."""
         start = 0
-        if names:
-            for found in _pattern(names).finditer(text):
-                start = found.end()
-        stop = len(text)
-        for name in names:
-            for length in range(min(len(name) - 1, len(text) - start), 0, -1):
-                if text.endswith(name[:length]):
-                    stop = min(stop, len(text) - length)
-                    break
-        return start + self._cut(text[start:stop])
+        for found in _pattern(names).finditer(text) if names else ():
+            if _begins_one(text[found.start() :], names):  # "<a>" at the end may become "<a>b"
+                return start + self._cut(text[start : found.start()])
+            start = found.end()
+        longest = max(map(len, names), default=0)
+        for stop in range(max(start, len(text) - longest + 1), len(text)):
+            if _begins_one(text[stop:], names):
+                return start + self._cut(text[start:stop])
+        return start + self._cut(text[start:])
 
     def _names(self, special):
         if isinstance(special, str) and special == "all":
@@ -229,6 +244,16 @@ def regroup(chunks, cut):
             held = held[size:]
     if held:
         yield held
+
+
+def _check_text(text):
+    if not isinstance(text, str):
+        raise ValueError(f"text must be a str, got {type(text).__name__}")
+
+
+def _begins_one(text, names):
+    """Whether a name may still come of a text, which is not all of it yet."""
+    return any(len(text) < len(name) and name.startswith(text) for name in names)
 
 
 def _pattern(names):

@@ -56,7 +56,7 @@ class WordTokenizer(Surface):
     Raises
     ------
     UserError
-        for a word that comes twice, a lone surrogate, or another `split`.
+        for a word that comes twice, a lone surrogate, another `split`, or `end` that is `unknown`.
     """
 
     kind = "word"
@@ -64,6 +64,8 @@ class WordTokenizer(Surface):
     def __init__(self, words, *, split="text", end=END, unknown=UNKNOWN, special_tokens=()):
         if split not in ("text", "whitespace"):
             raise UserError(f"split must be 'text' or 'whitespace', got {split!r}")
+        if end == unknown:
+            raise UserError(f"the end and the unknown token must differ, both are {end!r}")
         names = list(words)
         given = set(names)
         names += [name for name in (end, unknown) if name not in given]
@@ -113,6 +115,7 @@ class WordTokenizer(Surface):
         UserError
             if `vocab_size` leaves no place for a word, or a text holds a lone surrogate.
         """
+        cls((), split=split, end=end, unknown=unknown)  # refuses wrong settings early
         kept_out = {end, unknown, *special_tokens}
         if vocab_size is not None and vocab_size <= len(kept_out):
             raise UserError(f"vocab_size must be above {len(kept_out)}, got {vocab_size}")

@@ -119,3 +119,22 @@ def test_a_broken_description_is_refused(saved, message):
 def test_an_empty_text_trains_no_char_vocabulary():
     with pytest.raises(UserError, match="at least one character"):
         make_tokenizer("char", "")
+
+
+def test_several_texts_have_one_char_vocabulary():
+    assert CharTokenizer.train(iter(["cab", "", "水a"])).characters == "abc水"
+
+
+def test_tokens_have_names():
+    tokenizer = CharTokenizer.train("a 水")
+    names = [tokenizer.token_name(i) for i in range(tokenizer.vocab_size)]
+    assert names == [" ", "a", "水", "<|endoftext|>", "\ufffd"]
+    names = [ByteTokenizer().token_name(i) for i in (10, 97, 127, 128, 0xE6, 256)]
+    assert names == ["\n", "a", "\x7f", "<0x80>", "<0xE6>", "<|endoftext|>"]
+
+
+def test_a_byte_token_spans_its_character():
+    ids, spans = ByteTokenizer().encode_with_offsets("a水b")
+    assert ids.tolist() == [97, 0xE6, 0xB0, 0xB4, 98]
+    assert spans.tolist() == [[0, 1], [1, 2], [1, 2], [1, 2], [2, 3]]
+    assert CharTokenizer("ab水").encode_with_offsets("a水!")[1].tolist() == [[0, 1], [1, 2], [2, 3]]
