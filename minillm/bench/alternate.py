@@ -25,11 +25,14 @@ ROUND_SECONDS = 0.7  # long enough to average over, short enough that the sides 
 class Side:
     """A child that prepares some work, then does one round of it whenever it is told to."""
 
-    def __init__(self, side, threads, options, round_seconds):
+    def __init__(self, side, threads, options, round_seconds, warm_up=None):
         environment = os.environ | dict.fromkeys(THREAD_SETTINGS, str(threads))
         request = {"side": side, "threads": threads, "options": options}
-        message = json.dumps(request | {"round_seconds": round_seconds})
-        self.name = side
+        request["round_seconds"] = round_seconds
+        if warm_up is not None:
+            request["warm_up"] = warm_up
+        message = json.dumps(request)
+        self.name, self.peak = side, None
         self.process = subprocess.Popen(
             [sys.executable, "-m", "minillm.bench.child", message],
             stdin=subprocess.PIPE,
@@ -47,7 +50,9 @@ class Side:
         assert self.process.stdin is not None
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
-        return self._read()["seconds"]
+        answer = self._read()
+        self.peak = answer["peak"]
+        return answer["seconds"]
 
     def _read(self):
         assert self.process.stdout is not None
@@ -76,13 +81,31 @@ def alternate(sides, rounds, round_seconds=ROUND_SECONDS):
     -------
     seconds : list of floats, one a side
     """
+    return alternate_with_peaks(sides, rounds, round_seconds)[0]
+
+
+def alternate_with_peaks(sides, rounds, round_seconds=ROUND_SECONDS, warm_up=None):
+    """As `alternate`, and the peak memory of each side.
+
+    Parameters
+    ----------
+    warm_up : int, calls of each side that do not count; 0 for work of many seconds, which has a
+        call a round then; None: three
+
+    Returns
+    -------
+    seconds : list of floats
+    peaks : list of ints, bytes, or of None where the system does not tell
+    """
+    more = () if warm_up is None else (warm_up,)
     children = []
     try:
         for side, threads, options in sides:  # one after the other: preparing is work too
-            children.append(Side(side, threads, options, round_seconds))
+            children.append(Side(side, threads, options, round_seconds, *more))
             children[-1].ready()
         times = [[child.round() for child in children] for _ in range(rounds)]
     finally:
         for child in children:
             child.close()
-    return [min(column) for column in zip(*times, strict=True)]
+    best = [min(column) for column in zip(*times, strict=True)]
+    return best, [getattr(child, "peak", None) for child in children]

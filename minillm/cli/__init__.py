@@ -14,10 +14,12 @@ from minillm import __version__
 from minillm.cli.bench import bench
 from minillm.cli.demo import demo
 from minillm.cli.eval import eval_
+from minillm.cli.export import export
 from minillm.cli.generate import generate
 from minillm.cli.gradcheck import gradcheck
 from minillm.cli.options import Commands, one_line
 from minillm.cli.score import score
+from minillm.cli.tokenize import tokenize
 from minillm.cli.train import train
 from minillm.errors import UserError
 
@@ -42,7 +44,7 @@ def cli(context):
         click.echo(context.get_help())
 
 
-for command in (demo, train, eval_, generate, score, bench, gradcheck):
+for command in (demo, train, eval_, generate, tokenize, score, export, bench, gradcheck):
     cli.add_command(command)
 
 

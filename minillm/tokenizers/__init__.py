@@ -4,23 +4,36 @@ from typing import Any
 
 from minillm.errors import UserError
 from minillm.tokenizers.base import Tokenizer
+from minillm.tokenizers.bpe import BPETokenizer
 from minillm.tokenizers.byte import ByteTokenizer
 from minillm.tokenizers.char import CharTokenizer
+from minillm.tokenizers.unigram import UnigramTokenizer
 from minillm.tokenizers.word import WordTokenizer
+from minillm.tokenizers.wordpiece import WordPieceTokenizer
 
 __all__ = [
     "KINDS",
     "NAMES",
+    "BPETokenizer",
     "ByteTokenizer",
     "CharTokenizer",
     "Tokenizer",
+    "UnigramTokenizer",
+    "WordPieceTokenizer",
     "WordTokenizer",
     "load_tokenizer",
     "load_tokenizer_file",
     "make_tokenizer",
 ]
 
-KINDS: dict[str, Any] = {"char": CharTokenizer, "byte": ByteTokenizer, "word": WordTokenizer}
+KINDS: dict[str, Any] = {
+    "char": CharTokenizer,
+    "byte": ByteTokenizer,
+    "word": WordTokenizer,
+    "bpe": BPETokenizer,
+    "wordpiece": WordPieceTokenizer,
+    "unigram": UnigramTokenizer,
+}
 
 # What can be trained by name: a kind, and settings of it. Those of no size learn all there is.
 NAMES: dict[str, tuple[str, dict]] = {name: (name, {}) for name in KINDS} | {

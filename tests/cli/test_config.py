@@ -90,7 +90,7 @@ def test_every_command_takes_a_file(minillm, trained):
     ("text", "message"),
     [
         ("stesp = 3", "settings.toml: unknown setting 'stesp': did you mean steps?"),
-        ("zzz = 3", "settings.toml: unknown setting 'zzz': there are: accumulation, backend,"),
+        ("zzz = 3", "settings.toml: unknown setting 'zzz': there are: accumulation, arpa,"),
         ("config = 'a'", "unknown setting 'config'"),
         ("steps = 2.5", "settings.toml: steps must be a whole number, got 2.5"),
         ("steps = '3'", "settings.toml: steps must be a whole number, got '3'"),

@@ -31,7 +31,10 @@ from minillm.errors import UserError
         (["train", "gpt", "--out", "r", "--steps"], "option '--steps' requires an argument"),
         (["train", "gpt", "--out", "r", "extra"], "got unexpected extra argument (extra)"),
         (["train", "gpt", "--out", "r", "--optimizer", "adma"], "unknown optimizer 'adma': did yo"),
-        (["train", "gpt", "--out", "r", "--tokenizer", "bpe"], "unknown tokenizer 'bpe': there ar"),
+        (
+            ["train", "gpt", "--out", "r", "--tokenizer", "bpp"],
+            "unknown tokenizer 'bpp', and no su",
+        ),
         (
             ["train", "gpt", "--out", "r", "--backend", "x"],
             "unknown backend 'x'; this install",

@@ -6,16 +6,21 @@ from pathlib import Path
 import pytest
 
 import minillm as package
+from minillm.cli import score, scoring, settings
 from minillm.cli.settings import COUNTED, MODELS, NEURAL, SETTINGS
+from minillm.metrics.sequence import SCHEMES
 from minillm.models import language_model
 from minillm.models.ngram import NGramConfig
+from minillm.models.ngram_config import NAMES as SMOOTHINGS
 from minillm.optim import SCHEDULES
-from minillm.tokenizers import KINDS as TOKENIZERS
+from minillm.tokenizers import NAMES as TOKENIZERS
 from minillm.training import OPTIMIZERS, TrainConfig, counting
 
 ROOT = str(Path(__file__).parents[2])
 ALL = [setting for group in SETTINGS.values() for setting in group]
-COMMANDS = [["demo"], ["train"], ["eval"], ["generate"], ["bench", "cpu"], ["gradcheck"]]
+COMMANDS = [["demo"], ["train"], ["eval"], ["generate"], ["score"], ["gradcheck"]]
+COMMANDS += [["tokenize", name] for name in ("train", "encode", "decode", "show")]
+COMMANDS += [["export"], ["bench", "cpu"], ["bench", "classical"]]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -29,12 +34,17 @@ def test_every_command_has_help_with_an_example(minillm, command):
 
 def test_no_command_shows_the_help(minillm):
     assert minillm().out == minillm("--help").out
-    assert [line.split()[0] for line in minillm().out.split("Commands:\n")[1].splitlines()[:5]] == [
+    listed = minillm().out.split("Commands:\n")[1].splitlines()
+    assert [line.split()[0] for line in listed if line.startswith("  ")][:9] == [
         "demo",
         "train",
         "eval",
         "generate",
+        "tokenize",
+        "score",
+        "export",
         "bench",
+        "gradcheck",
     ]
     assert minillm("bench").out == minillm("bench", "--help").out
     assert minillm("--version").out == f"minillm, version {package.__version__}\n"
@@ -74,7 +84,7 @@ def test_the_table_of_settings_is_that_of_the_configurations():
                 assert (setting.default, type(setting.default)) == (default, type(default)), setting
     told = {setting.name for setting in ALL}
     assert set(training) <= told
-    left_out = {"vocab_size", "block_size", "cell", "eps", "rotary_base", "smoothing"}
+    left_out = {"vocab_size", "block_size", "cell", "eps", "rotary_base", "weights"}
     for shape in shapes.values():
         assert set(shape) - told <= left_out
 
@@ -91,6 +101,10 @@ def test_names_are_those_that_exist(minillm):
     types = {setting.name: setting.type for setting in ALL}
     assert set(types["optimizer"]) == set(OPTIMIZERS)
     assert set(types["schedule"]) == set(SCHEDULES)
+    assert set(types["smoothing"]) == set(SMOOTHINGS)
+    assert set(settings.TOKENIZERS) == set(TOKENIZERS)
+    assert set(score.SCHEMES) == set(SCHEMES)
+    assert set(score.METRICS) == set(scoring.METRICS)
     out = minillm("train", "--help").out
     for name in (*MODELS, *OPTIMIZERS, *SCHEDULES, *TOKENIZERS):
         assert name in out

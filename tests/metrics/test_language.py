@@ -12,7 +12,7 @@ from minillm.metrics.evaluate import Impossible
 from minillm.metrics.language import ImpossibleToken
 from minillm.models.baselines import Uniform, Unigram
 from minillm.models.ngram import NGram
-from minillm.tokenizers import ByteTokenizer, CharTokenizer, make_tokenizer
+from minillm.tokenizers import ByteTokenizer, CharTokenizer, WordTokenizer, make_tokenizer
 
 EPS = np.finfo(np.float64).eps
 ENGLISH = "The lamp is lit, the kettle hums, and nobody has come yet."
@@ -121,10 +121,30 @@ def test_a_lossy_tokenizer_gets_none():
     class Lossy(CharTokenizer):
         lossless = False
 
+        def _text_of(self, ids):
+            return super()._text_of(ids).upper()
+
     found = evaluate(Uniform(Lossy("ab")), [Document("d", "abba")])
     assert found.bits_per_byte is None
     assert found.perplexity == pytest.approx(4, rel=8 * EPS)
     assert str(found).startswith("n/a bits per byte, perplexity 4.00, accuracy 40.0% over 5 tokens")
+
+
+def test_a_lossy_tokenizer_has_bits_where_it_gives_the_text_back():
+    tokenizer = WordTokenizer.train("so it is", split="whitespace")
+    model = Uniform(tokenizer)
+    bits = math.log2(tokenizer.vocab_size)
+    found = evaluate(model, [Document("d", "it is so"), Document("e", "is unheard of")])
+    assert found.bits_per_byte == pytest.approx((8 * bits + 8 * len("unheardof")) / 21, rel=1e-12)
+    assert evaluate(model, [Document("d", "it  is so")]).bits_per_byte is None
+
+
+def test_newlines_are_bytes_where_each_line_is_a_document():
+    model = Uniform(ByteTokenizer())
+    whole = [Document("a", "ab"), Document("b", "c")]
+    found = evaluate(model, whole, more_bytes=2)
+    assert found.bytes == 5
+    assert found.bits_per_byte == pytest.approx(math.log2(257), rel=1e-12)
 
 
 def test_a_damaged_model_is_named():

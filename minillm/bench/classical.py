@@ -1,0 +1,196 @@
+"""`minillm bench classical`: counting, tokenizing and scoring beside the programs that do it today.
+
+Every row says how many times faster than the peer we are at the same work, above 1 if we are, and
+the most memory that each side held while it worked. See alternate.py for how it is timed: processes
+of their own that take turns, the best of several rounds. Peers that take many seconds have fewer
+rounds, and no warm-up. The texts are Python's own: its help topics and its standard library's
+source, as much of it as a row says.
+"""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import platform
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+from minillm.bench.alternate import alternate_with_peaks
+from minillm.bench.cpu import processor
+from minillm.errors import UserError
+from minillm.files import write_text
+from minillm.training.parallel import available_cores
+
+__all__ = ["Row", "find_lmplz", "rows", "run"]
+
+ROUNDS = 5
+PEERS = ("nltk", "kenlm", "tokenizers", "tiktoken", "rouge_score", "sacrebleu")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One comparison.
+
+    Attributes
+    ----------
+    work, peer : str
+    needs : str, the package without which there is no peer, or "lmplz"
+    ours, theirs : str, the sides, "module:function"
+    options, peer_options : dict, of both sides, and of the peer's besides
+    must, aim : float or None, how many times faster we must and want to be
+    threads, peer_threads : int, of each side
+    rounds : int or None, fewer than asked for, where a round takes many seconds
+    warm_up : int or None, calls before the first round
+    """
+
+    work: str
+    peer: str
+    needs: str
+    ours: str
+    theirs: str
+    must: float | None
+    aim: float | None
+    options: dict = dataclasses.field(default_factory=dict)
+    peer_options: dict = dataclasses.field(default_factory=dict)
+    threads: int = 1
+    peer_threads: int = 1
+    rounds: int | None = None
+    warm_up: int | None = None
+
+
+def find_lmplz(named=None):
+    """The path of KenLM's lmplz: the one named, or in the folder KENLM_BIN, or on the PATH; or None.
+
+    Raises
+    ------
+    UserError
+        if the one named is no program.
+    """
+    if named is not None:
+        found = shutil.which(named)
+        if found is None:
+            raise UserError(f"{named}: no program of this name")
+        return os.path.abspath(found)
+    folder = os.environ.get("KENLM_BIN")
+    return (shutil.which("lmplz", path=folder) if folder else None) or shutil.which("lmplz")
+
+
+def run(json_path=None, *, match="", rounds=ROUNDS, lmplz=None, report=print):
+    """Measure every row whose work and peer contain `match`, print a table, and write JSON.
+
+    Parameters
+    ----------
+    json_path : path or None
+    match : str
+    rounds : int, at least 1; slow rows have fewer
+    lmplz : path of KenLM's program, see find_lmplz
+    report : function of a line, told of every row as it is done
+
+    Returns
+    -------
+    result : dict, {"machine", "versions", "rows", "left_out"}; a row has work, peer, times_faster,
+        seconds, peer_seconds, must, aim, threads, peer_threads, rounds, peak_bytes, peer_peak_bytes
+
+    Raises
+    ------
+    UserError
+        where nothing matches, rounds is below 1, or `lmplz` is no program.
+    """
+    if rounds < 1:
+        raise UserError(f"rounds must be at least 1, got {rounds}")
+    program = find_lmplz(lmplz)
+    chosen = [r for r in rows(program) if match.lower() in f"{r.work} {r.peer}".lower()]
+    if not chosen:
+        raise UserError(f"no row of the benchmark contains {match!r}")
+    report(HEADER)
+    done, left_out = [], {}
+    for row in chosen:
+        missing = _missing(row.needs, program)
+        if missing:
+            left_out[row.peer] = missing
+            continue
+        done.append(measure(row, rounds))
+        report(line(done[-1]))
+    for peer, why in left_out.items():
+        report(f"left out: {peer} ({why})")
+    cores = available_cores()
+    result = {
+        "machine": {"processor": processor(), "cores": cores, "system": platform.platform()},
+        "versions": {
+            name: version(name.replace("_", "-"))
+            for name in ("numpy", *PEERS)
+            if importlib.util.find_spec(name)
+        },
+        "rows": done,
+        "left_out": left_out,
+    }
+    if json_path is not None:
+        write_text(Path(json_path), json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def measure(row, rounds):
+    """A row's numbers, as `run` gives them."""
+    rounds = rounds if row.rounds is None else min(rounds, row.rounds)
+    sides = [
+        (row.ours, row.threads, row.options),
+        (row.theirs, row.peer_threads, row.options | row.peer_options),
+    ]
+    seconds, peaks = alternate_with_peaks(sides, rounds, warm_up=row.warm_up)
+    return {
+        "work": row.work,
+        "peer": row.peer,
+        "times_faster": seconds[1] / seconds[0],
+        "seconds": seconds[0],
+        "peer_seconds": seconds[1],
+        "must": row.must,
+        "aim": row.aim,
+        "threads": row.threads,
+        "peer_threads": row.peer_threads,
+        "rounds": rounds,
+        "peak_bytes": peaks[0],
+        "peer_peak_bytes": peaks[1],
+    }
+
+
+def _missing(needs, lmplz):
+    """Why there is no peer; None where there is one."""
+    if needs == "lmplz":
+        return None if lmplz else "lmplz is not on the PATH, in KENLM_BIN or named by --lmplz"
+    return None if importlib.util.find_spec(needs) else f"{needs} is not installed"
+
+
+HEADER = (
+    f"{'work':<52} {'peer':<26} {'ours':>10} {'peer':>10} {'faster':>8} {'must':>6} {'aim':>6} "
+    f"{'memory':>9} {'peer':>9}"
+)
+
+
+def line(row):
+    """One row of the table."""
+
+    def number(value):
+        return "" if value is None else f"{value:g}"
+
+    return (
+        f"{row['work']:<52} {row['peer']:<26} {_time(row['seconds']):>10} "
+        f"{_time(row['peer_seconds']):>10} {row['times_faster']:>6.2f} x {number(row['must']):>6} "
+        f"{number(row['aim']):>6} {_size(row['peak_bytes']):>9} {_size(row['peer_peak_bytes']):>9}"
+    )
+
+
+def _time(seconds):
+    for unit, size in (("s", 1), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.2f} {unit}"
+    return f"{seconds * 1e6:.2f} us"
+
+
+def _size(n_bytes):
+    return "" if n_bytes is None else f"{n_bytes / 2**20:,.0f} MiB"
+
+
+def rows(lmplz=None):
+    """All comparisons; `lmplz` is where KenLM's program lies, if anywhere."""
+    return []

@@ -1,0 +1,165 @@
+"""What `minillm tokenize` does once its command line is understood."""
+
+import codecs
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from minillm.cli.progress import showing
+from minillm.data import load_corpus
+from minillm.data.files import decode, read_text
+from minillm.errors import UserError
+from minillm.files import read_chunks
+from minillm.tokenizers import ByteTokenizer, load_tokenizer_file, make_tokenizer
+from minillm.tokenizers.base import END
+
+__all__ = ["decode_ids", "encode_text", "show_tokens", "train_tokenizer"]
+
+CHUNK = 1 << 20  # bytes read at once
+TAIL = 16  # ids that a piece is decoded after: what joins tokens looks no further back
+UNFINISHED = 8  # ids at a piece's end that may be half a character
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+FOREIGN = {  # (kind, end of the file's name) -> how it is written
+    ("bpe", ".json"): "save",  # which is Hugging Face's tokenizer.json
+    ("bpe", ".tiktoken"): "save_tiktoken",
+    ("wordpiece", ".json"): "save_tokenizer_json",
+    ("wordpiece", ".txt"): "save_vocabulary",
+    ("unigram", ".model"): "save_model",
+}
+
+
+def train_tokenizer(kind, data, out, vocab_size, special, given):
+    """Train a tokenizer on texts, write it, and say what came of it."""
+    suffix = Path(out).suffix
+    endings = [end for name, end in FOREIGN if name == kind] + [".json"]
+    if suffix not in endings:
+        raise UserError(f"{out}: a {kind} tokenizer is written as {', '.join(set(endings))}")
+    if special:
+        end = (END,) if kind == "bpe" else ()  # whose list of names is to be whole
+        given = given | {"special_tokens": (*end, *special)}
+    corpus = load_corpus(data[0] if len(data) == 1 else list(data))
+    texts = (document.text for document in corpus.documents)
+    with showing(f"training {kind}") as progress:
+        tokenizer = make_tokenizer(kind, texts, vocab_size=vocab_size, progress=progress, **given)
+    getattr(tokenizer, FOREIGN.get((kind, suffix), "save"))(out)
+    print(f"{corpus}")
+    print(f"{out}: a {kind} tokenizer with a vocabulary of {tokenizer.vocab_size:,}")
+    sample = corpus.documents[0].text[:100_000]
+    n_bytes, tokens = len(sample.encode()), len(tokenizer.encode(sample))
+    if tokens:
+        print(f"{n_bytes / tokens:.2f} bytes a token in {corpus.documents[0].name}")
+
+
+def open_tokenizer(name):
+    """A tokenizer by its file, or byte, which needs none."""
+    return ByteTokenizer() if name == "byte" else load_tokenizer_file(name)
+
+
+def encode_text(file, tokenizer, text, special, offsets):
+    """Print ids, a line for each piece that was read."""
+    if text is not None and file != "-":
+        raise UserError(f"either --text or a file, not both: {file}")
+    tokenizer = open_tokenizer(tokenizer)
+    special = "all" if "all" in special else special
+    if offsets:
+        whole = _whole(file) if text is None else text
+        ids, spans = tokenizer.encode_with_offsets(whole, special=special)
+        for token, (start, stop) in zip(ids.tolist(), spans.tolist(), strict=True):
+            print(token, start, stop)
+        return
+    chunks = [text] if text is not None else _chunks(file)
+    for ids in tokenizer.encode_stream(chunks, special=special):
+        if len(ids):
+            print(*ids.tolist())
+
+
+def decode_ids(file, tokenizer, special):
+    """Print the text of ids, piece by piece, and nothing else: not a newline more."""
+    tokenizer = open_tokenizer(tokenizer)
+    for piece in decoded(tokenizer, _numbers(file), special):
+        sys.stdout.write(piece)
+    if sys.stdout.isatty():
+        print()
+
+
+def decoded(tokenizer, pieces, special=False):
+    """The text of ids (N,) that come in pieces cut anywhere: what `decode` makes of the whole."""
+    tail, held = np.empty(0, np.int64), np.empty(0, np.int64)
+    for ids in pieces:
+        held = np.concatenate([held, ids])
+        text, before = _after(tokenizer, tail, held, special)
+        if before and held.size <= UNFINISHED:
+            continue
+        for cut in range(min(UNFINISHED, held.size - 1) + 1):
+            text, _ = _after(tokenizer, tail, held[: held.size - cut], special)
+            if not text.endswith(REPLACEMENT):
+                break
+        yield text
+        tail = np.concatenate([tail, held[: held.size - cut]])[-TAIL:]
+        held = held[held.size - cut :]
+    if held.size:
+        yield _after(tokenizer, tail, held, special)[0]
+
+
+def _after(tokenizer, tail, ids, special):
+    """What ids add to the text of those before them, and whether their end may be unfinished."""
+    before = tokenizer.decode(tail, special=special)
+    text = tokenizer.decode(np.concatenate([tail, ids]), special=special)[len(before) :]
+    return text, text.endswith(REPLACEMENT)
+
+
+def show_tokens(file, tokenizers, text, html, png, colour):
+    """Show the tokens of a text in the terminal, on a page or in a picture."""
+    from minillm.viz import tokens
+
+    if text is not None and file != "-":
+        raise UserError(f"either --text or a file, not both: {file}")
+    text = _whole(file) if text is None else text
+    named = {name: open_tokenizer(name) for name in tokenizers}
+    raise NotImplementedError((text, named, html, png, colour, tokens))
+
+
+def _whole(file):
+    return decode(sys.stdin.buffer.read(), "standard input") if file == "-" else read_text(file)
+
+
+def _chunks(file):
+    """The text of a file or of standard input, a piece at a time."""
+    if file != "-":
+        yield from read_chunks(file)
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    done = 0
+    try:
+        while data := sys.stdin.buffer.read(CHUNK):
+            held = len(decoder.getstate()[0])
+            yield decoder.decode(data)
+            done += len(data)
+        held = len(decoder.getstate()[0])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        where = done - held + error.start
+        raise UserError(f"standard input: not UTF-8 at byte {where} ({error.reason})") from None
+
+
+def _numbers(file):
+    """The ids in a file or on standard input, int64 (N,) a piece at a time."""
+    held = ""
+    for chunk in _chunks(file):
+        held += chunk
+        cut = max(held.rfind(" "), held.rfind("\n"), held.rfind("\t")) + 1
+        if cut:
+            yield _parsed(held[:cut], file)
+            held = held[cut:]
+    if held:
+        yield _parsed(held, file)
+
+
+def _parsed(text, file):
+    try:
+        return np.array(text.split(), np.int64)
+    except (ValueError, OverflowError):
+        wrong = next(word for word in text.split() if not word.isdecimal())
+        where = "standard input" if file == "-" else file
+        raise UserError(f"{where}: ids are whole numbers, got {wrong[:40]!r}") from None
