@@ -32,6 +32,7 @@ class Charsmap:
 
     def __init__(self, blob=b""):
         self.single, self.first, self.later, self.spaces = {}, set(), set(), False
+        self._label = np.zeros(0, np.int64)
         if not blob:
             return
         size = int.from_bytes(blob[:4], "little")
@@ -51,7 +52,7 @@ class Charsmap:
     def longest(self, text, place):
         """What the longest rule at a place gives, and how many characters it takes; None, 0."""
         new, length, node, stop = None, 0, 0, place
-        while stop < len(text):
+        while stop < len(text) and len(self._label):
             for byte in text[stop].encode():
                 node = int(self._base[node]) ^ byte
                 if node >= len(self._label) or self._label[node] != byte:

@@ -273,7 +273,11 @@ class UnigramTokenizer(Surface):
     def _cut(self, text):
         if self.vocabulary.whitespace_as_suffix:
             return 0  # what the end of the text adds would be added at each cut
+        table = self._normalizer.table
         for place in range(len(text) - 1, 0, -1):
+            following = text[place + 1 : place + 2]
+            if text[place] in table.first and (not following or following in table.later):
+                continue  # a rule for both may give something else
             pair = text[place - 1 : place + 1]
             if pair not in self._apart:
                 self._apart[pair] = self._can_cut(*pair)
