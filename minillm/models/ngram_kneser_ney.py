@@ -15,7 +15,7 @@ Sources: Kneser & Ney 1995 with one discount D, here interpolated; three discoun
 KenLM (Heafield et al. 2013) computes the same but for one detail of its adjust_counts.cc: of each
 length but the longest, the n-gram that it happens to read last enters the counts of counts with how
 often it occurs rather than with a. In a large text the discounts then differ in the fourth digit;
-`compatibility="kenlm"` does as KenLM does.
+`compatibility="kenlm"` does as KenLM does, also where a text is too small for the formula.
 
 Left out: back-off rather than interpolated Kneser-Ney.
 """
@@ -52,7 +52,7 @@ def modified_kneser_ney(length, config, notes):
     many = length.many(a, 4)
     if config.compatibility == "kenlm" and length.last is not None:
         many = _as_kenlm(many, int(a[length.last]), int(length.raw[length.last]))
-    d, fell_back = discounts(many)
+    d, fell_back = discounts(many, kenlm=config.compatibility == "kenlm")
     if fell_back:
         notes.append(f"length {length.n}: counts too few for discounts, {d} taken")
     discount = np.array([0.0, *d])[np.minimum(a, 3)]  # (M,)
@@ -62,13 +62,13 @@ def modified_kneser_ney(length, config, notes):
     return length.share(a - discount, total), gamma
 
 
-def discounts(many):
+def discounts(many, *, kenlm=False):
     """D1, D2 and D3+ of one length from its counts of counts (Chen & Goodman 1999, eq. 26).
 
     With n_i = many[i] the number of n-grams that have count i and Y = n1 / (n1 + 2 n2):
     D1 = 1 - 2Y n2/n1, D2 = 2 - 3Y n3/n2, D3+ = 3 - 4Y n4/n3. Where one of n1 to n4 is zero, or a
     discount comes out as zero or less, the text is too small for the formula: all three of this
-    length are then FALLBACK.
+    length are then FALLBACK. KenLM does without an n4 (D3+ is 3), and with a discount of zero.
 
     Returns
     -------
@@ -76,11 +76,12 @@ def discounts(many):
     fell_back : bool
     """
     _, n1, n2, n3, n4 = many
-    if not (n1 and n2 and n3 and n4):
+    if not (n1 and n2 and n3 and (n4 or kenlm)):
         return FALLBACK, True
     y = n1 / (n1 + 2 * n2)
     found = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
-    return (found, False) if min(found) > 0 else (FALLBACK, True)
+    lowest = min(found)
+    return (found, False) if lowest > 0 or (kenlm and lowest == 0) else (FALLBACK, True)
 
 
 def one_d(length, counts, config, notes):

@@ -4,8 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minillm.data import Document, encode_documents
+from minillm.errors import UserError
 from minillm.models import ngram
 from minillm.models.ngram import NGram, NGramConfig
+from minillm.models.ngram_config import NAMES
 from minillm.models.ngram_kneser_ney import discounts
 from minillm.models.ngram_level import Level
 from minillm.tokenizers import ByteTokenizer, CharTokenizer, make_tokenizer
@@ -83,6 +85,11 @@ def test_discounts_by_hand():
     # without a count of 3; with so many counts of 3 that D2 = 2 - 3 * 0.5 * 4 / 2 would be negative
     for many in ([0, 2, 1, 0, 1], [0, 4, 2, 4, 1], [0, 0, 0, 0, 0]):
         assert discounts(many) == ((0.5, 1.0, 1.5), True)
+    # KenLM does without a count of 4, and with a D2 = 2 - 3 * 0.5 * 4 / 3 of zero
+    assert discounts([0, 4, 2, 1, 0], kenlm=True) == ((0.5, 2 - 3 * 0.5 / 2, 3), False)
+    assert discounts([0, 6, 3, 4, 1], kenlm=True) == ((0.5, 0, 3 - 4 * 0.5 / 4), False)
+    assert discounts([0, 6, 3, 4, 1]) == ((0.5, 1.0, 1.5), True)
+    assert discounts([0, 4, 2, 4, 1], kenlm=True) == ((0.5, 1.0, 1.5), True)
 
 
 @pytest.mark.parametrize(("likeliest", "seen", "best"), [(0, 1, 0), (3, 1, 1), (2, 1, 1)])
@@ -161,9 +168,68 @@ def test_the_stated_surface():
     assert model.notes[0] == "length 1: counts too few for discounts, (0.5, 1.0, 1.5) taken"
 
 
+def test_sampling_follows_the_distribution():
+    model = NGram.train(text_with_real_discounts(3, 300), TOKENIZER, order=3)
+    rng = np.random.default_rng(0)
+    drawn = [model.sample(rng, n=1, context=[END])[0] for _ in range(4000)]
+    share = np.bincount(drawn, minlength=SIZE) / len(drawn)
+    assert np.allclose(share, model.next_distribution([END]), atol=0.03)
+    # and goes on from what was drawn: pairs are as likely as the model says
+    pairs = [tuple(model.sample(rng, n=2, context=[END])) for _ in range(4000)]
+    expected = model.next_distribution([END])[0] * model.next_distribution([END, 0])[1]
+    assert abs(pairs.count((0, 1)) / 4000 - expected) < 0.03
+    assert len(model.sample(rng, n=7)) == 7
+    assert len(model.sample(rng, n=0)) == 0
+    holes = NGram.train(np.array([0, 1, 0, 2, END]), TOKENIZER, order=2, smoothing="mle")
+    text = holes.sample(rng, n=200, context=[END])
+    assert np.all(np.isfinite(holes.score(text)[0][:-1]))  # nothing impossible was drawn
+
+
+def test_entropy_by_hand():
+    model = NGram.train(np.array([0, 0, 1, 2]), CharTokenizer("ab"), order=2)
+    p = np.array([0.4375, 0.375, 0.125, 0.0625])
+    assert model.entropy([0]) == pytest.approx(-(p * np.log(p)).sum(), rel=1e-12)
+    certain = NGram.train(np.array([0, 1, 0, 1, END]), TOKENIZER, order=2, smoothing="mle")
+    assert certain.entropy([0]) == 0
+
+
+def test_a_score_is_not_sold_as_a_probability():
+    model = NGram.train(np.array([0, 1, 0, 2, END]), TOKENIZER, order=2, smoothing="stupid-backoff")
+    assert not model.is_distribution
+    for ask in (model.next_distribution, model.entropy):
+        with pytest.raises(UserError, match="stupid-backoff gives scores, not a distribution"):
+            ask([0])
+    nats, _ = model.score([0, 0])  # <end>0 was seen, 00 was not: 0.4 of 0's 2 in 5
+    assert np.allclose(np.exp(-nats), [1, 0.4 * 2 / 5])
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: NGramConfig(smoothing="mle", k=1), "mle has no k: it is for add-k"),
+        (
+            lambda: NGramConfig(discount=0.5),
+            "modified-kneser-ney has no discount: .* absolute-discounting or kneser-ney",
+        ),
+        (lambda: NGramConfig(smoothing="add-k", k=0), "k must be above 0, got 0"),
+        (lambda: NGramConfig(smoothing="kneser-ney", discount=1), "between 0 and 1, got 1"),
+        (lambda: NGramConfig(smoothing="katz", cutoff=0), "cutoff must be .* at least 1, got 0"),
+        (lambda: NGramConfig(prune=(1,)), r"prune must .* begin with 0 .* got \(1,\)"),
+        (lambda: NGramConfig(prune=(0, 2, 1)), "never fall"),
+        (lambda: NGramConfig(order=2, prune=(0, 0, 1)), "at most 2 whole numbers"),
+        (lambda: NGramConfig(prune=()), "prune must"),
+        (lambda: NGramConfig(prune=(0, 0.5)), "prune must be a whole number"),
+        (lambda: NGramConfig(compatibility="srilm"), "compatibility must be kenlm, got 'srilm'"),
+        (
+            lambda: NGramConfig(smoothing="jelinek-mercer", order=2, weights=((0.5,),)),
+            "weights must be 2 times 1 numbers",
+        ),
+        (
+            lambda: NGramConfig(smoothing="jelinek-mercer", order=1, weights=((1.0,),)),
+            r"numbers in \[0, 1\)",
+        ),
+        (lambda: NGram.train([0], TOKENIZER, smoothing="given"), "read, not counted"),
+        (lambda: NGram(NGramConfig(order=2), TOKENIZER, []), "as many levels: 0"),
         (lambda: NGram.train([], TOKENIZER), "no text to count"),
         (lambda: NGram.train([0, SIZE], TOKENIZER), rf"\[0, {SIZE}\), got {SIZE} at position 1"),
         (lambda: NGram.train([0], TOKENIZER, order=0), "order must be .* at least 1, got 0"),
@@ -189,6 +255,18 @@ def test_wrong_input_is_named(call, message):
 
 def trained(order=3, tokenizer=TOKENIZER):
     return NGram.train(np.array([0, 1, 0, 2, 1, tokenizer.end_id]), tokenizer, order=order)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_smoothing_is_saved_and_loaded(tmp_path, name):
+    ids = text_with_real_discounts(0, 200)
+    model = NGram.train(ids, TOKENIZER, order=3, smoothing=name, prune=(0, 0, 1))
+    model.save(tmp_path)
+    loaded = NGram.load(tmp_path)
+    assert loaded.config == model.config
+    assert loaded.notes == model.notes
+    for a, b in zip(model.score(ids), loaded.score(ids), strict=True):
+        assert np.array_equal(a, b)
 
 
 @pytest.mark.parametrize("order", [1, 2, 9])  # 9: longer than the text, so the last are empty
