@@ -26,9 +26,9 @@ def train_simple(texts, *, n_merges, pattern="gpt2", min_frequency=0):
     words = Counter(utf8(word) for text in documents(texts) for word in split_simple(text, pattern))
     tokens = {word: [bytes([byte]) for byte in word] for word in words}
     age = {bytes([byte]): place for place, byte in enumerate(BYTE_ORDER)}
-    merges = []
+    merges: list[tuple[bytes, bytes]] = []
     while len(merges) < n_merges:
-        pairs = Counter()
+        pairs: Counter[tuple[bytes, bytes]] = Counter()
         for word, parts in tokens.items():
             for pair in pairwise(parts):
                 pairs[pair] += words[word]

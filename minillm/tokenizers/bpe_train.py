@@ -6,8 +6,8 @@ Left out: Hugging Face's `max_token_length` and `limit_alphabet`; a special toke
 merges could make it, which there is one token with that.
 """
 
-from minillm.tokenizers.bpe_simple import BYTE_ORDER
 from minillm.tokenizers.bpe_pairs import Pairs
+from minillm.tokenizers.bpe_simple import BYTE_ORDER
 from minillm.tokenizers.bpe_words import count_words
 
 __all__ = ["learn_merges", "train_merges"]
@@ -52,7 +52,7 @@ def train_merges(texts, *, n_merges, pattern="gpt2", min_frequency=0, threads=1,
 def learn_merges(words, n_merges, min_frequency=0, progress=None):
     """The merges of some `Words`, see `train_merges`."""
     tokens = [bytes([byte]) for byte in BYTE_ORDER]
-    merges = []
+    merges: list[tuple[bytes, bytes]] = []
     pairs = Pairs(words, n_merges)
     while len(merges) < n_merges:
         pair = pairs.best()

@@ -1,12 +1,13 @@
 """The different words of a text and how often each occurs, counted a few megabytes at a time.
 
 A word of up to seven bytes is one integer, its bytes and its size, so that a plain sort counts
-words. A longer one is found by a 64-bit hash; two words that share it are told apart by their bytes.
+words. A longer one is found by a 64-bit hash; words that share it are told apart by their bytes.
 """
 
 import dataclasses
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice, pairwise
 
 import numpy as np
 
@@ -32,13 +33,13 @@ class Words:
     ----------
     data : uint8 (B,), the words' bytes and, after them, eight more
     start, size : int64 (W,), where the bytes of each word are
-    count : int64 (W,)
+    count : int64 (W,), or None for words as they came, each counting once
     """
 
     data: np.ndarray
     start: np.ndarray
     size: np.ndarray
-    count: np.ndarray
+    count: np.ndarray | None
 
     def in_order(self):
         """The bytes of the words, one after the other."""
@@ -59,9 +60,10 @@ def count_words(texts, pattern, *, threads=1, progress=None):
     words : Words, each once, in no order that means anything
     """
     batches = _batches(texts)
-    held, done, total = [], 0, 0
+    held: list[Words] = []
+    done = total = 0
     with ThreadPoolExecutor(threads) as pool:
-        while now := [batch for _, batch in zip(range(threads), batches, strict=False)]:
+        while now := list(islice(batches, threads)):
             held += pool.map(lambda batch: _count(batch, pattern), now)
             # The words that are known need no more memory than twice what is left of them.
             if sum(len(words.data) for words in held) > 2 * total + 8 * BATCH:
@@ -80,7 +82,7 @@ def _batches(texts):
         data = utf8(text)
         if len(data) > BATCH:
             places = cut_places(np.frombuffer(data, np.uint8), BATCH)
-            yield from (data[a:b] for a, b in zip(places, places[1:], strict=False))
+            yield from (data[a:b] for a, b in pairwise(places))
         elif data:
             held.append(data)
             size += len(data)
@@ -163,17 +165,14 @@ def _hashed_words(words):
     same = _same_words(words, word, word[first][group])
     if not same.all():
         return _few_words(words)
-    if words.count is None:
-        count = size
-    else:
-        count = np.add.reduceat(words.count[word], first)
+    count = size if words.count is None else np.add.reduceat(words.count[word], first)
     start, size = words.start[word[first]], words.size[word[first]]
     return words.data[_ranges(start, size)], size, count
 
 
 def _few_words(words):
     """(bytes, sizes, counts) of words, by a dict."""
-    found = Counter()
+    found: Counter[bytes] = Counter()
     count = np.ones(len(words.start), np.int64) if words.count is None else words.count
     data = words.data.tobytes()
     for start, size, n in zip(*(x.tolist() for x in (words.start, words.size, count)), strict=True):

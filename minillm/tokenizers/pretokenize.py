@@ -8,6 +8,7 @@ Left out: patterns that need more classes, such as o200k's upper and lower case.
 """
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import regex
@@ -34,7 +35,7 @@ PATTERNS = {
 }
 
 
-_RULES = {
+_RULES: dict[str, Callable[[Characters], np.ndarray]] = {
     "gpt2": gpt2_starts,
     "cl100k": functools.partial(cl100k_starts, one_word_at_end=True),
     "cl100k_original": functools.partial(cl100k_starts, one_word_at_end=False),
@@ -104,7 +105,7 @@ def _known(text, starts):
     A word that ends in white space may depend on what comes after it; and the last characters may
     be the first of a contraction.
     """
-    last = np.searchsorted(starts, len(text.codes) - REACH, "right") - 1
+    last = int(np.searchsorted(starts, len(text.codes) - REACH, "right")) - 1
     while last > 0 and text.white[starts[last] - 1]:
         last -= 1
     return starts[: max(last, 0) + 1]
