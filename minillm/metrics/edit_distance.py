@@ -78,7 +78,7 @@ def alignment(hypothesis, reference, rows):
 
 
 class EditDistance:
-    """`beam_distance` to one reference, fast for hypotheses that share their first words.
+    """`beam_distance` to one reference of at least one word, fast where first words are shared.
 
     Bit j of `up` (`down`) says that the cost at reference word j is one more (less) than at the one
     before it, so that a row takes a few operations on integers, whatever its length.
