@@ -60,7 +60,7 @@ class Row:
 
 
 def find_lmplz(named=None):
-    """The path of KenLM's lmplz: the one named, or in the folder KENLM_BIN, or on the PATH; or None.
+    """The path of KenLM's lmplz: as named, or in the folder KENLM_BIN, or on the PATH; or None.
 
     Raises
     ------

@@ -77,8 +77,11 @@ def encode_text(file, tokenizer, text, special, offsets):
 def decode_ids(file, tokenizer, special):
     """Print the text of ids, piece by piece, and nothing else: not a newline more."""
     tokenizer = open_tokenizer(tokenizer)
-    for piece in decoded(tokenizer, _numbers(file), special):
-        sys.stdout.write(piece)
+    try:
+        for piece in decoded(tokenizer, _numbers(file), special):
+            sys.stdout.write(piece)
+    except ValueError as error:  # ids out of range
+        raise UserError(str(error)) from None
     if sys.stdout.isatty():
         print()
 

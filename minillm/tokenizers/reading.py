@@ -46,6 +46,14 @@ def read_tokenizer(path):
     if path.is_dir():
         path = _in_folder(path)
     try:
+        return _read(path, pattern)
+    except UserError as error:
+        known = str(path) in str(error)
+        raise error if known else UserError(f"{path}: {error}") from None
+
+
+def _read(path, pattern):
+    try:
         with path.open("rb") as file:
             start = file.read(1 << 12)
     except OSError as error:
@@ -85,10 +93,7 @@ def _from_json(path):
     if isinstance(saved.get("tokenizer"), dict) and "format" in saved:  # a model.json of ours
         saved = saved["tokenizer"]
     if saved.get("kind") in KINDS:
-        try:
-            return load_tokenizer(saved)
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
+        return load_tokenizer(saved)
     model = saved.get("model")
     if isinstance(model, dict):
         kind = model.get("type") or ("BPE" if "merges" in model else None)

@@ -33,7 +33,7 @@ from minillm.errors import UserError
         (["train", "gpt", "--out", "r", "--optimizer", "adma"], "unknown optimizer 'adma': did yo"),
         (
             ["train", "gpt", "--out", "r", "--tokenizer", "bpp"],
-            "unknown tokenizer 'bpp', and no su",
+            "unknown tokenizer 'bpp', and no s",
         ),
         (
             ["train", "gpt", "--out", "r", "--backend", "x"],
