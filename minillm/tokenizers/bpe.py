@@ -77,9 +77,15 @@ class BPETokenizer(Surface):
         self.pattern, self.add_prefix_space = pattern, bool(add_prefix_space)
         self.whole_words = bool(whole_words or merges is None)
         self.special_tokens = dict(special_tokens or {})
-        self._set_end(end)
-        self.vocab_size = 1 + max(*self.vocabulary.values(), *self.special_tokens.values())
-        self._check_ids()
+        largest = self._check_ids()
+        if end is None:
+            end = next((name for name in END_NAMES if name in self.special_tokens), END)
+            if end not in self.special_tokens:
+                largest += 1
+                self.special_tokens[end] = largest
+        if end not in self.special_tokens:
+            raise UserError(f"the end token {end!r} is none of the special tokens")
+        self.end, self.end_id, self.vocab_size = end, self.special_tokens[end], largest + 1
         self._token_of = [b""] * self.vocab_size  # special ids and gaps stay empty
         for token, i in self.vocabulary.items():
             self._token_of[i] = token
@@ -87,18 +93,8 @@ class BPETokenizer(Surface):
         whole = self.vocabulary if self.whole_words else None
         self._encoder = Encoder(self._make_merges(), pattern, whole)
 
-    def _set_end(self, end):
-        """Find the end token among the special ones, or add it."""
-        if end is None:
-            end = next((name for name in END_NAMES if name in self.special_tokens), END)
-            if end not in self.special_tokens:
-                taken = [*self.vocabulary.values(), *self.special_tokens.values()]
-                self.special_tokens[end] = 1 + max(taken, default=-1)
-        if end not in self.special_tokens:
-            raise UserError(f"the end token {end!r} is none of the special tokens")
-        self.end, self.end_id = end, self.special_tokens[end]
-
     def _check_ids(self):
+        """The largest id, if all are in order."""
         for byte in range(256):
             if bytes([byte]) not in self.vocabulary:
                 raise UserError(f"a byte-level vocabulary must have every byte, lacks 0x{byte:02X}")
@@ -110,8 +106,9 @@ class BPETokenizer(Surface):
             if i in seen:
                 raise UserError(f"id {i} is of two tokens, {seen[i]!r} and {name!r}")
             seen[i] = name
-        if self.vocab_size > 4 * len(names) + 4096:
-            raise UserError(f"{len(names)} tokens have ids up to {self.vocab_size - 1}: too sparse")
+        if max(seen) > 4 * len(names) + 4096:
+            raise UserError(f"{len(names)} tokens have ids up to {max(seen)}: too sparse")
+        return max(seen)
 
     def _make_merges(self):
         id_of = self.vocabulary
@@ -190,11 +187,13 @@ class BPETokenizer(Surface):
         ids = self._encode(text)
         ends = np.cumsum(self._sizes[ids])  # (N,), bytes
         starts = ends - self._sizes[ids]
-        if len(ids) and ends[-1] > len(raw):  # the space that was put before the text is no part
-            starts, ends = np.maximum(starts - 1, 0), ends - 1
+        if len(ids) and ends[-1] > len(
+            raw
+        ):  # a space was put before the text: it is the first character's
+            starts, ends = np.maximum(starts - 1, 0), np.maximum(ends - 1, 1)
         character = np.cumsum(raw & 0xC0 != 0x80)  # (B,), its number, from 1, at each byte
-        first = np.append(character - 1, len(text))[starts]
-        last = np.where(ends > starts, character[ends - 1] if len(raw) else 0, first)
+        first = character[starts] - 1
+        last = character[ends - 1]
         return ids, np.stack([first, last], axis=1).astype(np.int64)
 
     def _text_of(self, ids):

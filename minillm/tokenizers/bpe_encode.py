@@ -6,10 +6,6 @@ only meet the fixed cost of that, so they go word by word through a dict (bpe_sh
 version of all this is bpe_simple.py.
 """
 
-import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 
 from minillm.tokenizers.base import utf8
@@ -35,10 +31,13 @@ class Encoder:
     pattern : str, one of pretokenize.PATTERNS
     whole : dict or None, bytes -> id: a word found here is that token, without merging
     memory : int, bytes the words seen before may take
+    short : int, characters up to which a text goes word by word
+    block : int, bytes
     """
 
-    def __init__(self, merges, pattern, whole=None, *, memory=MEMORY):
-        self.pattern, self._merges, self._whole, self._memory = pattern, merges, whole, memory
+    def __init__(self, merges, pattern, whole=None, *, memory=MEMORY, short=SHORT, block=BLOCK):
+        self.pattern, self.merges, self._whole = pattern, merges, whole
+        self.memory, self.short, self.block = memory, short, block
         self._words = WordTable(self._merge)
         self._short = ShortTexts(pattern, self.encode_word)
 
@@ -46,12 +45,12 @@ class Encoder:
         """The ids of one word's bytes, a list."""
         if self._whole is not None and word in self._whole:
             return [self._whole[word]]
-        return self._merges.one(word)
+        return self.merges.one(word)
 
     def _merge(self, data, starts, lengths):
         """The tokens of many words, and how many each has, as `Merges.many`."""
         if self._whole is None:
-            return self._merges.many(data, starts, lengths)
+            return self.merges.many(data, starts, lengths)
         text = data.tobytes()
         found = np.array(
             [
@@ -61,7 +60,7 @@ class Encoder:
             np.int32,
         )
         rest = np.flatnonzero(found < 0)
-        ids, count = self._merges.many(data, starts[rest], lengths[rest])
+        ids, count = self.merges.many(data, starts[rest], lengths[rest])
         counts = np.ones(len(found), np.int64)
         counts[rest] = count
         first = np.cumsum(counts) - counts
@@ -78,20 +77,20 @@ class Encoder:
         UserError
             for a lone surrogate.
         """
-        if len(text) <= SHORT:
+        if len(text) <= self.short:
             return self._short.encode(text)
         raw = utf8(text)
         data = np.frombuffer(raw + bytes(PADDING), np.uint8)
-        places = cut_places(data[: len(raw)], BLOCK)
-        parts, step = [], GATHER // BLOCK
+        places = cut_places(data[: len(raw)], self.block)
+        parts, step = [], max(GATHER // self.block, 1)
         for i in range(0, len(places) - 1, step):
             parts += self._blocks(data, places[i : i + step + 1])
-        return np.concatenate(parts)
+        return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int32), *parts])
 
     def _blocks(self, data, places):
         """The ids of the blocks between places, a list of arrays."""
         words = self._words
-        if words.nbytes > self._memory:
+        if words.nbytes > self.memory:
             words = self._words = WordTable(self._merge)
         numbers = [
             self._numbers(words, data[low:high], data[low : high + PADDING])

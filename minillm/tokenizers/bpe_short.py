@@ -11,11 +11,13 @@ import numpy as np
 
 from minillm.tokenizers.base import utf8
 from minillm.tokenizers.pretokenize import PATTERNS
-from minillm.tokenizers.unicode_classes import LETTER, NUMBER, RANGES, SPACE
+from minillm.tokenizers.unicode_classes import LETTER, NUMBER, OTHER, SPACE, code_point_classes
 
 __all__ = ["ShortTexts"]
 
 KEPT = 1 << 16  # words that are remembered, then all are forgotten
+STAND_INS = {LETTER: "a", NUMBER: "0", SPACE: "\t", OTHER: "!"}
+LONG_S = 0x17F
 LONGEST = 64  # characters of a word that is remembered
 
 
@@ -65,21 +67,17 @@ class _Words(dict):
 
 
 class _Classes(dict):
-    """Code points to the ASCII character that stands in for them."""
+    """Code points to the ASCII characters that stand in for them."""
 
     def __missing__(self, code):
         if code < 128:
             stand_in = chr(code)
+        elif code == LONG_S:  # which (?i:s) finds too
+            stand_in = "s"
         else:
-            stand_in = self[code] = _stand_in(code)
+            stand_in = STAND_INS[code_point_classes()[code]]
+        self[code] = stand_in
         return stand_in
-
-
-def _stand_in(code):
-    for kind, stand_in in ((LETTER, "a"), (NUMBER, "0"), (SPACE, "\t")):
-        if any(first <= code <= last for first, last in RANGES[kind]):
-            return "s" if code == 0x17F else stand_in  # the long s, which (?i:s) finds too
-    return "!"
 
 
 def _ascii_pattern(name):
