@@ -98,7 +98,7 @@ class BPETokenizer(Surface):
         for byte in range(256):
             if bytes([byte]) not in self.vocabulary:
                 raise UserError(f"a byte-level vocabulary must have every byte, lacks 0x{byte:02X}")
-        seen = {}
+        seen: dict[int, bytes | str] = {}
         names = [*self.vocabulary.items(), *self.special_tokens.items()]
         for name, i in names:
             if isinstance(i, bool) or not isinstance(i, int) or not 0 <= i <= LARGEST_ID:
@@ -305,7 +305,8 @@ class BPETokenizer(Surface):
             if not isinstance(special, dict):
                 first = 1 + max(ranks.values(), default=-1)
                 special = {name: first + i for i, name in enumerate(special)}
-            return dict(vocabulary=ranks, pattern=pattern, special_tokens=special, end=end)
+            settings = {"pattern": pattern, "special_tokens": special, "end": end}
+            return {"vocabulary": ranks} | settings
 
         return _made(cls, path, read)
 
@@ -321,7 +322,9 @@ def _made(cls, path, read):
 
 def _pairs_by_rank(id_of):
     """All pairs of tokens whose bytes together are a token: pairs, their ranks, token by rank."""
-    pairs, ranks, merged = [], [], []
+    pairs: list[tuple[int, int]] = []
+    ranks: list[int] = []
+    merged: list[int] = []
     for token in sorted((token for token in id_of if len(token) > 1), key=id_of.__getitem__):
         halves = ((token[:i], token[i:]) for i in range(1, len(token)))
         found = [(id_of[a], id_of[b]) for a, b in halves if a in id_of and b in id_of]

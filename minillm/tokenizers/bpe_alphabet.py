@@ -35,5 +35,6 @@ def to_bytes(text):
     except KeyError as error:
         code = error.args[0]
         raise UserError(
-            f"token {text!r} is not written in byte-level characters: U+{code:04X} stands for no byte"
+            f"token {text!r} is not written in byte-level characters: "
+            f"U+{code:04X} stands for no byte"
         ) from None

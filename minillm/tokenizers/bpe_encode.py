@@ -6,6 +6,8 @@ only meet the fixed cost of that, so they go word by word through a dict (bpe_sh
 version of all this is bpe_simple.py.
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 from minillm.tokenizers.base import utf8
@@ -94,7 +96,7 @@ class Encoder:
             words = self._words = WordTable(self._merge)
         numbers = [
             self._numbers(words, data[low:high], data[low : high + PADDING])
-            for low, high in zip(places, places[1:], strict=False)
+            for low, high in pairwise(places)
         ]
         return [words.tokens(found) for found in numbers]
 

@@ -67,10 +67,10 @@ class HashTable:
             keys = np.concatenate([table[kept], keys])
             values = np.concatenate([old[kept], values])
             slots = _slots(1 << (2 * LOAD * self.count).bit_length())
-            _fill(*slots, keys, values)
+            _fill(slots, keys, values)
             self._slots = slots
         else:
-            _fill(*self._slots, keys, values)
+            _fill(self._slots, keys, values)
 
 
 def _slots(size):
@@ -79,8 +79,9 @@ def _slots(size):
     return np.full(size, EMPTY), np.full(size, -1, np.int32), shift
 
 
-def _fill(table, value_of, shift, keys, values):
+def _fill(slots, keys, values):
     """Write keys into free slots; of those that want the same one, the first gets it."""
+    table, value_of, shift = slots
     slot = ((keys * GOLDEN) >> shift).view(np.int64)
     while len(keys):
         free = np.flatnonzero(table[slot] == EMPTY)

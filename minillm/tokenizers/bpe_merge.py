@@ -68,14 +68,14 @@ class Merges:
         """
         group = np.searchsorted(COLUMNS, lengths)
         counts = np.zeros(len(lengths), np.int64)
-        parts = []
+        parts: list[tuple[np.ndarray, np.ndarray]] = []
         for g in np.unique(group):
             rows = np.flatnonzero(group == g)
             if g == len(COLUMNS):
                 for i in rows:
-                    ids = self.one(data[starts[i] : starts[i] + lengths[i]].tobytes())
-                    counts[i] = len(ids)
-                    parts.append(([i], np.array(ids, np.int32)))
+                    one = self.one(data[starts[i] : starts[i] + lengths[i]].tobytes())
+                    counts[i] = len(one)
+                    parts.append((np.array([i]), np.array(one, np.int32)))
                 continue
             for batch in np.split(rows, range(BATCH, len(rows), BATCH)):
                 ids = self._joined(data, starts[batch], lengths[batch], COLUMNS[g])  # (n, L)

@@ -33,15 +33,23 @@ class ShortTexts:
     def __init__(self, pattern, encode_word):
         self._find = _ascii_pattern(pattern).findall
         self._classes = _Classes()
-        self._words = _Words(encode_word)
+        if "(?i:" in PATTERNS[pattern]:
+            self._classes[LONG_S] = "s"  # but for its case it is the s of a contraction
+        self._ids_of = _Words(encode_word).__getitem__
 
     def encode(self, text):
         """The ids of a text, int32 (N,)."""
-        words = self._find(text) if text.isascii() else self._beyond_ascii(text)
-        ids = np.frombuffer(bytearray().join(map(self._words.__getitem__, words)), np.int32)
-        return ids
+        words = self._find(text) if text.isascii() else self.words(text)
+        return np.frombuffer(bytearray().join(map(self._ids_of, words)), np.int32)
 
-    def _beyond_ascii(self, text):
+    def words(self, text):
+        """The words of a text, a list of str.
+
+        Raises
+        ------
+        UserError
+            for a lone surrogate.
+        """
         utf8(text)  # refuses what is none
         words, start = [], 0
         for stand_in in self._find(text.translate(self._classes)):
@@ -72,8 +80,6 @@ class _Classes(dict):
     def __missing__(self, code):
         if code < 128:
             stand_in = chr(code)
-        elif code == LONG_S:  # which (?i:s) finds too
-            stand_in = "s"
         else:
             stand_in = STAND_INS[code_point_classes()[code]]
         self[code] = stand_in

@@ -52,7 +52,7 @@ def test_training_takes_texts_once_and_stops_where_pairs_run_out():
 
 
 def test_a_vocabulary_smaller_than_the_bytes_is_refused():
-    with pytest.raises(UserError, match="vocab_size must be at least 257, .*got 100"):
+    with pytest.raises(UserError, match=r"vocab_size must be at least 257, .*got 100"):
         BPETokenizer.train("text", vocab_size=100)
 
 

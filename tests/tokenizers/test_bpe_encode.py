@@ -1,6 +1,7 @@
 import sys
 import threading
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from minillm.tokenizers.bpe import BPETokenizer
 from minillm.tokenizers.bpe_encode import BLOCK, Encoder
 from minillm.tokenizers.bpe_hash import HashTable
 from minillm.tokenizers.bpe_merge import Merges
+from minillm.tokenizers.bpe_short import ShortTexts
 from minillm.tokenizers.bpe_table import PADDING, WordTable
-from minillm.tokenizers.pretokenize import PATTERNS
+from minillm.tokenizers.pretokenize import PATTERNS, split_simple
 from tests.tokenizers.bpe_samples import ANY_TEXT, HARD, TEXT, trained
 
 # Patterns as tiktoken's engine reads them, which has no end-of-text problem with any of ours.
@@ -61,6 +63,12 @@ def test_texts_by_arrays_are_cut_as_by_tiktoken(sides_by_arrays, text):
     expected = encoding.encode_ordinary(text)
     assert ours.encode(text).tolist() == expected
     assert by_ranks.encode(text).tolist() == expected
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@given(text=ANY_TEXT)
+def test_short_texts_have_the_words_of_the_pattern(pattern, text):
+    assert ShortTexts(pattern, None).words(text) == split_simple(text, pattern)
 
 
 def test_words_of_any_code_points(sides):
@@ -266,7 +274,7 @@ def _first_pieces(pieces, sizes):
 def _by_hand(word, rank):
     parts = [bytes([byte]) for byte in word]
     while len(parts) > 1:
-        ranks = [rank.get(pair, len(rank)) for pair in zip(parts, parts[1:], strict=False)]
+        ranks = [rank.get(pair, len(rank)) for pair in pairwise(parts)]
         i = min(range(len(ranks)), key=ranks.__getitem__)
         if ranks[i] == len(rank):
             break

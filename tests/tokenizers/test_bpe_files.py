@@ -224,7 +224,7 @@ def test_a_damaged_tokenizer_json(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(UserError, match=f"^.*bad.json.*{message}"):
         BPETokenizer.load(path)
-    with pytest.raises(UserError, match="cannot read .*missing.json"):
+    with pytest.raises(UserError, match=r"cannot read .*missing.json"):
         BPETokenizer.load(tmp_path / "missing.json")
 
 
@@ -253,7 +253,7 @@ def test_damaged_merges(tmp_path):
     with pytest.raises(UserError, match=rf"{tmp_path}: merge {number} must be two tokens, got 'a'"):
         BPETokenizer.load_gpt2(tmp_path)
     (tmp_path / "merges.txt").unlink()
-    with pytest.raises(UserError, match="cannot read .*merges.txt"):
+    with pytest.raises(UserError, match=r"cannot read .*merges.txt"):
         BPETokenizer.load_gpt2(tmp_path)
 
 
