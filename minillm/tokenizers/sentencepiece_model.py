@@ -2,7 +2,7 @@
 
 The messages are `ModelProto` and what it holds, in SentencePiece's `sentencepiece_model.proto`. The
 fields that change what a model does are named here by number; the rest of the trainer's settings
-are dropped. Left out: the models that are no unigram ones (BPE, word, character), which are refused.
+are dropped. Left out: models that are no unigram ones (BPE, word, character), which are refused.
 """
 
 import dataclasses

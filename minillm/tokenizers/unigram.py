@@ -7,13 +7,10 @@ and their probabilities (unigram_train.py). What a model is, and SentencePiece's
 sentencepiece_model.py. Left out: SentencePiece's BPE, word and character models.
 """
 
-import codecs
-
 import numpy as np
 
 from minillm.tokenizers.base import utf8
 from minillm.tokenizers.sentencepiece_model import (
-    BYTE,
     CONTROL,
     NORMAL,
     UNKNOWN,
@@ -23,6 +20,7 @@ from minillm.tokenizers.sentencepiece_model import (
 )
 from minillm.tokenizers.sentencepiece_text import SPACE, Normalizer
 from minillm.tokenizers.surface import Surface, regroup
+from minillm.tokenizers.unigram_decode import Decoder
 from minillm.tokenizers.unigram_encode import Encoder
 from minillm.tokenizers.unigram_files import (
     check_vocabulary,
@@ -35,7 +33,6 @@ from minillm.tokenizers.unigram_train import train_vocabulary
 __all__ = ["UnigramTokenizer"]
 
 PENALTY = np.float32(10)  # how much worse than the worst piece an unknown character is
-codecs.register_error("minillm.bytewise", lambda error: ("\ufffd", error.start + 1))
 
 
 class UnigramTokenizer(Surface):
@@ -80,10 +77,11 @@ class UnigramTokenizer(Surface):
         self.unknown_id = v.types.index(UNKNOWN) if UNKNOWN in v.types else None
         users = [piece for piece, kind in zip(v.pieces, v.types, strict=True) if kind == USER]
         self._normalizer = Normalizer(v.rules, users, suffix=v.whitespace_as_suffix)
-        self._denormalizer = Normalizer(v.denormalize) if v.denormalize else None
         self.lossless = self._normalizer.lossless and v.denormalize is None
         self._prepare_encoding(users)
-        self._prepare_decoding()
+        self._decoder = Decoder(v)
+        self._byte_id = np.zeros(256, np.int32)
+        self._byte_id[list(self._decoder.byte_of.values())] = list(self._decoder.byte_of)
 
     def _prepare_encoding(self, users):
         v = self.vocabulary
@@ -102,19 +100,6 @@ class UnigramTokenizer(Surface):
         self._prefixes = None  # for lattices, made when first needed
         self._length = np.array([*map(len, v.pieces), 1])
         self._apart = {}  # for `_cut`: whether a text can be cut between two characters
-
-    def _prepare_decoding(self):
-        v = self.vocabulary
-        self._surface = [piece.replace(SPACE, " ") for piece in v.pieces] + [""]
-        self._byte_of, self._byte_id = {}, np.zeros(256, np.int32)
-        for i, (piece, kind) in enumerate(zip(v.pieces, v.types, strict=True)):
-            if kind == CONTROL:
-                self._surface[i] = ""
-            elif kind == UNKNOWN:
-                self._surface[i] = v.unknown_surface
-            elif kind == BYTE:
-                self._byte_of[i] = int(piece[1:-1], 16)
-                self._byte_id[self._byte_of[i]] = i
 
     @classmethod
     def train(cls, texts, **settings):
@@ -148,7 +133,7 @@ class UnigramTokenizer(Surface):
         unknown = path == self._unknown
         if not unknown.any():
             return path, places
-        if self._byte_of:
+        if self._decoder.byte_of:
             bytes_of = [prepared[i].encode() for i in places[unknown, 0].tolist()]
             count = np.ones(len(path), np.int64)
             count[unknown] = [len(b) for b in bytes_of]
@@ -162,44 +147,13 @@ class UnigramTokenizer(Surface):
         return ids.astype(np.int32), places
 
     def _text_of(self, ids):
-        tokens = ids.tolist()
-        if self._byte_of:
-            tokens = self._join_bytes(tokens)
-        rules, opening = self.vocabulary.rules, []
-        if rules.add_dummy_prefix or rules.remove_extra_whitespaces:
-            opening, tokens = self._opening(tokens)
-        text = "".join(opening + [t if isinstance(t, str) else self._surface[t] for t in tokens])
-        return self._denormalizer.prepare(text) if self._denormalizer else text
-
-    def _opening(self, tokens):
-        """The text of the first tokens, less the space that encoding put there, and the others."""
-        for place, token in enumerate(tokens):
-            text = token if isinstance(token, str) else self._surface[token]
-            found = not isinstance(token, str) and self.token_name(token).startswith(SPACE)
-            if found:
-                text = text[1:]
-            if text or (found and not self.vocabulary.rules.remove_extra_whitespaces):
-                return [text], tokens[place + 1 :]
-        return [], []
-
-    def _join_bytes(self, tokens):
-        """The tokens, each run of bytes as the text that it is the UTF-8 of."""
-        joined, run = [], bytearray()
-        for token in [*tokens, None]:
-            if token in self._byte_of:
-                run.append(self._byte_of[token])
-                continue
-            if run:
-                joined.append(run.decode("utf-8", "minillm.bytewise"))
-                run.clear()
-            joined.append(token)
-        return joined[:-1]
+        return self._decoder.text_of(ids.tolist())
 
     def unknown_bytes(self, text):
         """The UTF-8 bytes in unknown tokens; if `lossless`, also those of U+2581."""
         ids = self._encode(text)
         lost = 3 * text.count(SPACE) if self.lossless else 0
-        if self.unknown_id is None or self._byte_of or not (ids == self.unknown_id).any():
+        if self.unknown_id is None or self._decoder.byte_of or not (ids == self.unknown_id).any():
             return lost
         ids, spans = self._spans(text)
         for start, stop in spans[ids == self.unknown_id].tolist():
@@ -295,7 +249,7 @@ class UnigramTokenizer(Surface):
         before, after = before[-1].replace(" ", escape), after[0].replace(" ", escape)
         if self.vocabulary.rules.remove_extra_whitespaces and before in (" ", SPACE):
             return False
-        known = self._byte_of or before in self._known or after in self._known
+        known = self._decoder.byte_of or before in self._known or after in self._known
         pairs = [x + y for x in (a, before) for y in (b, after)]
         return bool(known) and all(self._encoder.boundaries(pair)[0] for pair in pairs)
 

@@ -158,7 +158,7 @@ class Encoder:
         total : float32
         """
         n, known, score = len(segment), self._known, self._score
-        best = [None] * (n + 1)
+        best: list = [None] * (n + 1)
         gap, came, piece = [math.inf] * (n + 1), [0] * (n + 1), [0] * (n + 1)
         best[0] = total
         for start in range(n):

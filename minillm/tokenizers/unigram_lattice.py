@@ -45,7 +45,7 @@ class Lattice:
     """
 
     def __init__(self, text, known, scores, unknown):
-        self.edges = [[] for _ in range(len(text) + 1)]
+        self.edges: list = [[] for _ in range(len(text) + 1)]
         for start in range(len(text)):
             single = False
             for stop in range(start + 1, len(text) + 1):
@@ -63,7 +63,7 @@ class Lattice:
 
         Equation: best(t) = max over edges (s, t, score) of best(s) + score
         """
-        best, came = [0.0], [None]
+        best, came = [0.0], [(0, -1, 0.0)]
         for edges in self.edges[1:]:
             totals = [best[start] + score for start, _, score in edges]
             best.append(max(totals))
@@ -86,7 +86,7 @@ class Lattice:
 
     def backward(self):
         """As `forward`, of all paths from each place to the end."""
-        terms = [[] for _ in self.edges]
+        terms: list = [[] for _ in self.edges]
         sums = [0.0] * len(self.edges)
         for stop in range(len(self.edges) - 1, 0, -1):
             if stop < len(self.edges) - 1:
@@ -125,7 +125,7 @@ class Lattice:
 
     def nbest(self, n):
         """The n most probable paths, the best first: a list of (ids, log probability)."""
-        best = [[(0.0, None, None, None)]]  # at each place (score, start, which there, id)
+        best: list = [[(0.0, None, None, None)]]  # at each place (score, start, which there, id)
         for edges in self.edges[1:]:
             best.append(
                 heapq.nlargest(
@@ -140,11 +140,10 @@ class Lattice:
             )
         found = []
         for score, start, k, i in best[-1]:
-            ids, at = [], (start, k, i)
-            while at[0] is not None:
-                start, k, i = at
+            ids: list = []
+            while start is not None:
                 ids.append(i)
-                at = best[start][k][1:]
+                _, start, k, i = best[start][k]
             found.append((ids[::-1], score))
         return found
 

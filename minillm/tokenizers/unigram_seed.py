@@ -7,6 +7,7 @@ lattices changes by that, and the same segments come again in many words.
 
 import collections
 import dataclasses
+import itertools
 import re
 
 import numpy as np
@@ -38,7 +39,9 @@ def count_segments(texts, normalizer, *, symbols=(), whitespace_pieces=False):
     """
     names = re.compile("|".join(map(re.escape, sorted(symbols, key=len, reverse=True))) or "(?!)")
     before_word = re.compile(f"(?<!{SPACE}){SPACE}" if whitespace_pieces else SPACE)
-    segments, words, size = collections.Counter(), collections.Counter(), 0
+    segments: collections.Counter = collections.Counter()
+    words: collections.Counter = collections.Counter()
+    size = 0
     for text in documents(texts):
         code_points(text)  # refuses a lone surrogate
         prepared = names.sub(" ", normalizer.prepare(text))
@@ -63,11 +66,11 @@ def _cut_words(words, segments):
     script = script[place]
     gap = codes == ord(" ")
     meet = (script[1:] != script[:-1]) & (script[1:] != ANY) & (script[:-1] != ANY)
-    stops = np.flatnonzero(meet | gap[1:] | gap[:-1]) + 1
-    stops = [0, *stops.tolist(), len(joined)]
-    word = (np.cumsum(gap)).tolist()
+    inner = np.flatnonzero(meet | gap[1:] | gap[:-1]) + 1
+    stops = [0, *inner.tolist(), len(joined)]
+    word = np.cumsum(gap).tolist()
     counts = list(words.values())
-    for a, b in zip(stops, stops[1:], strict=False):
+    for a, b in itertools.pairwise(stops):
         for start in range(a, b, LONGEST):
             segments[joined[start : min(start + LONGEST, b)]] += counts[word[start]]
     segments.pop(" ", None)
@@ -80,7 +83,7 @@ def characters_to_keep(segments, coverage, required=""):
     -------
     kept : dict, character -> count
     """
-    counts = collections.Counter()
+    counts: collections.Counter = collections.Counter()
     for segment, count in segments.items():
         for c in segment:
             counts[c] += count
@@ -135,7 +138,7 @@ def seed_pieces(segments, kept, *, longest=16, most=1_000_000):
         if there is nothing to find pieces in.
     """
     lost = re.compile("[^" + "".join(map(re.escape, kept)) + "]+") if kept else re.compile(".")
-    counts = collections.Counter()
+    counts: collections.Counter = collections.Counter()
     for segment, count in segments.items():
         for part in lost.split(segment):
             counts[part] += count
@@ -181,20 +184,17 @@ def _select(found, text, lengths, weights, most):
     order = np.sort(order[gain[order] > 0])
     number = np.full(len(gain), -1)
     number[order] = len(pieces) + np.arange(len(order))
-    starts, sizes, names = [first[0]], [np.ones(len(first[0]), np.int64)], [first[1]]
+    edges = [np.stack([first[0], np.ones_like(first[0]), first[1]])]  # start, size, piece
     offset = 0
     for (size, at, gram), part in zip(rows, gains[1:], strict=True):
         name = number[offset + gram]
         offset += len(part)
-        stays = name >= 0
-        starts.append(at[stays])
-        sizes.append(np.full(int(stays.sum()), size))
-        names.append(name[stays])
-    start, size, piece = map(np.concatenate, (starts, sizes, names))
-    seen, place = np.unique(piece, return_index=True)
-    pieces = [text[a : a + n] for a, n in zip(start[place].tolist(), size[place], strict=True)]
+        edges.append(np.stack([at, np.full_like(at, size), name])[:, name >= 0])
+    start, sizes, names = np.concatenate(edges, axis=1)
+    place = np.unique(names, return_index=True)[1]
+    pieces = [text[a : a + n] for a, n in zip(start[place].tolist(), sizes[place], strict=True)]
     counts = np.append(first[2], gain[order])
-    return Seeds(pieces, counts, lengths, weights, start, size, piece)
+    return Seeds(pieces, counts, lengths, weights, start, sizes, names)
 
 
 def _reach(kinds, codes, lengths):
