@@ -108,6 +108,18 @@ def _one_tokenizer(command):
     return click.option("--tokenizer", "-t", required=True, metavar="FILE", help=FILES)(command)
 
 
+def _several_tokenizers(command):
+    return click.option(
+        "--tokenizer",
+        "-t",
+        "tokenizers",
+        required=True,
+        multiple=True,
+        metavar="FILE",
+        help=f"{FILES} Given again: side by side.",
+    )(command)
+
+
 @tokenize.command(
     cls=Command,
     example="  minillm tokenize encode -t tok.json book.txt > ids.txt\n"
@@ -152,21 +164,40 @@ def decode(file, tokenizer, special):
     "  minillm tokenize show -t tok.json -t gpt2/vocab.json page.txt --html page.html",
 )
 @click.argument("file", default="-")
-@click.option(
-    "--tokenizer",
-    "-t",
-    "tokenizers",
-    required=True,
-    multiple=True,
-    metavar="FILE",
-    help=f"{FILES} Given again: side by side.",
-)
+@_several_tokenizers
 @click.option("--text", metavar="TEXT", help="Show this, and no file.")
+@click.option("--ids", is_flag=True, help="Write each token's number beside it.")
+@click.option(
+    "--special",
+    multiple=True,
+    metavar="NAME",
+    help="Read this special token where the text has its name, or all. [default: none]",
+)
 @click.option("--html", metavar="FILE", help="Write a page instead.")
 @click.option("--png", metavar="FILE", help="Draw a picture instead.")
 @click.option("--colour/--no-colour", default=None, help="[default: in a terminal]")
-def show(file, tokenizers, text, html, png, colour):
+def show(file, tokenizers, text, **how):
     """Show the tokens of a text, each in a colour; of several tokenizers side by side."""
     from minillm.cli.tokenizing import show_tokens
 
-    show_tokens(file, tokenizers, text, html, png, colour)
+    show_tokens(file, tokenizers, text, **how)
+
+
+@tokenize.command(
+    cls=Command,
+    example="  minillm tokenize languages -t tok.json -t byte\n"
+    "  minillm tokenize languages -t tok.json --data a.txt --data b.txt --png bars.png",
+)
+@_several_tokenizers
+@click.option(
+    "--data",
+    multiple=True,
+    metavar="FILE",
+    help="A text to take instead of the samples of ten languages; may be given again.",
+)
+@click.option("--png", metavar="FILE", help="Draw a picture too.")
+def languages(tokenizers, data, png):
+    """Say how many bytes of a text each token holds, in different languages."""
+    from minillm.cli.tokenizing import show_languages
+
+    show_languages(tokenizers, data, png)

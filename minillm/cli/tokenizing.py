@@ -10,11 +10,11 @@ from minillm.cli.progress import showing
 from minillm.data import load_corpus
 from minillm.data.files import decode, read_text
 from minillm.errors import UserError
-from minillm.files import read_chunks
+from minillm.files import read_chunks, write_text
 from minillm.tokenizers import ByteTokenizer, load_tokenizer_file, make_tokenizer
 from minillm.tokenizers.base import END
 
-__all__ = ["decode_ids", "encode_text", "show_tokens", "train_tokenizer"]
+__all__ = ["decode_ids", "encode_text", "show_languages", "show_tokens", "train_tokenizer"]
 
 CHUNK = 1 << 20  # bytes read at once
 TAIL = 16  # ids that a piece is decoded after: what joins tokens looks no further back
@@ -112,15 +112,46 @@ def _after(tokenizer, tail, ids, special):
     return text, text.endswith(REPLACEMENT)
 
 
-def show_tokens(file, tokenizers, text, html, png, colour):
+def show_tokens(file, tokenizers, text, *, html, png, colour, ids, special):
     """Show the tokens of a text in the terminal, on a page or in a picture."""
-    from minillm.viz import tokens
+    from minillm.viz import save
+    from minillm.viz.tokens import TokenView
 
     if text is not None and file != "-":
         raise UserError(f"either --text or a file, not both: {file}")
     text = _whole(file) if text is None else text
-    named = {name: open_tokenizer(name) for name in tokenizers}
-    raise NotImplementedError((text, named, html, png, colour, tokens))
+    special = "all" if "all" in special else special
+    view = TokenView(text, _named(tokenizers), ids=ids, special=special)
+    if html is not None:
+        write_text(html, view.page())
+        print(f"{html}: a page that needs nothing else")
+    if png is not None:
+        save(view.figure(), png)
+        print(f"{png}: a picture")
+    if html is None and png is None:
+        print(view.terminal(colour=colour).rstrip("\n"))
+
+
+def show_languages(tokenizers, data, png):
+    """Print how many bytes a token of each tokenizer holds, by language or by file."""
+    from minillm.viz import save
+    from minillm.viz.languages import bytes_per_token, bytes_per_token_bars, bytes_per_token_table
+
+    texts = {Path(name).name: read_text(name) for name in data} or None
+    held = bytes_per_token(_named(tokenizers), texts)
+    print(bytes_per_token_table(held))
+    if png is not None:
+        save(bytes_per_token_bars(held), png)
+        print(f"{png}: a picture")
+
+
+def _named(tokenizers):
+    """{short name: tokenizer}: the end of the path that tells them apart."""
+    for parts in range(1, 9):
+        names = ["/".join(Path(name).parts[-parts:]) for name in tokenizers]
+        if len(set(names)) == len(tokenizers):
+            return {n: open_tokenizer(file) for n, file in zip(names, tokenizers, strict=True)}
+    raise UserError("a tokenizer is named twice")
 
 
 def _whole(file):

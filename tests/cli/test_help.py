@@ -21,7 +21,7 @@ from minillm.training import OPTIMIZERS, TrainConfig, counting
 ROOT = str(Path(__file__).parents[2])
 ALL = [setting for group in SETTINGS.values() for setting in group]
 COMMANDS = [["demo"], ["train"], ["eval"], ["generate"], ["score"], ["gradcheck"]]
-COMMANDS += [["tokenize", name] for name in ("train", "encode", "decode", "show")]
+COMMANDS += [["tokenize", name] for name in ("train", "encode", "decode", "show", "languages")]
 COMMANDS += [["export"], ["bench", "cpu"], ["bench", "classical"]]
 
 

@@ -123,6 +123,32 @@ def test_a_tokenizer_trains_a_model_and_stands_in_the_table(minillm, book):
     assert "d: its numbers are scores, not probabilities" in done.out
 
 
+def test_tokens_are_shown(minillm, trained, monkeypatch):
+    names = [trained / "ngram", "byte"]
+    tokenizers = [arg for name in names for arg in ("-t", name)]
+    done = minillm("tokenize", "show", *tokenizers, "--text", "cat é", "--ids")
+    assert done.code == 0, done
+    assert "ngram: 5 tokens" in done.out
+    assert "byte: 6 tokens, 1.00 bytes each" in done.out
+    assert "[c=99]" in done.out
+    assert "\x1b[" in minillm("tokenize", "show", "-t", "byte", "--text", "cat", "--colour").out
+    feed(monkeypatch, "cat")
+    files = ["--html", "page.html", "--png", "tokens.png"]
+    assert minillm("tokenize", "show", *tokenizers, *files).code == 0
+    assert "<section>" in Path("page.html").read_text()
+    assert Path("tokens.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_languages_are_compared(minillm, trained, book):
+    done = minillm("tokenize", "languages", "-t", "byte", "-t", trained / "ngram", "--png", "b.png")
+    assert done.code == 0, done
+    assert done.out.splitlines()[0].split() == ["bytes", "per", "token", "byte", "ngram"]
+    assert "Chinese" in done.out
+    assert Path("b.png").exists()
+    done = minillm("tokenize", "languages", "-t", "byte", "--data", book)
+    assert done.out.splitlines()[1].split() == ["book.txt", "1.00"]
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -154,6 +180,7 @@ def test_a_tokenizer_trains_a_model_and_stands_in_the_table(minillm, book):
         (["encode", "-t", "vocab.json"], "no merges.txt here"),
         (["encode", "-t", "a.tiktoken"], "does not say how texts are cut"),
         (["encode", "-t", "empty"], "empty: no tokenizer in this folder"),
+        (["show", "-t", "byte", "-t", "byte", "--text", "a"], "a tokenizer is named twice"),
         (["encode"], "missing option '--tokenizer'"),
     ],
 )
