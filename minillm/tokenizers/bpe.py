@@ -179,6 +179,12 @@ class BPETokenizer(Surface):
     def _encode(self, text):
         return self._encoder.encode(self._prefixed(text))
 
+    def encode_batch(self, texts, *, special=()):
+        """The ids of each of several texts, a list of int32 arrays; faster than one by one."""
+        if special:
+            return super().encode_batch(texts, special=special)
+        return self._encoder.encode_batch(map(self._prefixed, texts))
+
     def _prefixed(self, text):
         return " " + text if self.add_prefix_space and text and text[0] != " " else text
 

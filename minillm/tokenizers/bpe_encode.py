@@ -15,6 +15,7 @@ from minillm.tokenizers.bpe_merge import spread
 from minillm.tokenizers.bpe_short import ShortTexts
 from minillm.tokenizers.bpe_table import PADDING, WordTable
 from minillm.tokenizers.pretokenize import cut_places, word_starts
+from minillm.tokenizers.pretokenize_rules import BORDER
 
 __all__ = ["Encoder"]
 
@@ -40,8 +41,12 @@ class Encoder:
     def __init__(self, merges, pattern, whole=None, *, memory=MEMORY, short=SHORT, block=BLOCK):
         self.pattern, self.merges, self._whole = pattern, merges, whole
         self.memory, self.short, self.block = memory, short, block
+        self.forget()
+
+    def forget(self):
+        """Begin anew, without a word seen before."""
         self._words = WordTable(self._merge)
-        self._short = ShortTexts(pattern, self.encode_word)
+        self._short = ShortTexts(self.pattern, self.encode_word)
 
     def encode_word(self, word):
         """The ids of one word's bytes, a list."""
@@ -81,7 +86,36 @@ class Encoder:
         """
         if len(text) <= self.short:
             return self._short.encode(text)
-        raw = utf8(text)
+        return self._long(utf8(text))
+
+    def encode_batch(self, texts):
+        """The ids of each of several texts, a list of int32 arrays; faster than one by one.
+
+        The texts go together, a byte that is in no UTF-8 between them; it becomes a token that no
+        text has, and there the ids are parted again.
+
+        Raises
+        ------
+        UserError
+            for a lone surrogate.
+        """
+        rows, held, size = [], [], 0
+        for text in texts:
+            held.append(utf8(text))
+            size += len(held[-1])
+            if size >= GATHER:
+                rows += self._together(held)
+                held, size = [], 0
+        return rows + (self._together(held) if held else [])
+
+    def _together(self, texts):
+        ids = self._long(bytes([BORDER]).join(texts))
+        ends = [*np.flatnonzero(ids == self.merges.byte_ids[BORDER]).tolist(), len(ids)]
+        starts = [0, *(end + 1 for end in ends[:-1])]
+        return [ids[start:end].copy() for start, end in zip(starts, ends, strict=True)]
+
+    def _long(self, raw):
+        """The ids of UTF-8."""
         data = np.frombuffer(raw + bytes(PADDING), np.uint8)
         places = cut_places(data[: len(raw)], self.block)
         parts, step = [], max(GATHER // self.block, 1)

@@ -78,10 +78,7 @@ class _Classes(dict):
     """Code points to the ASCII characters that stand in for them."""
 
     def __missing__(self, code):
-        if code < 128:
-            stand_in = chr(code)
-        else:
-            stand_in = STAND_INS[code_point_classes()[code]]
+        stand_in = chr(code) if code < 128 else STAND_INS[code_point_classes()[code]]
         self[code] = stand_in
         return stand_in
 

@@ -108,7 +108,7 @@ class WordTable:
                 numbers[lost] = made[which]
 
     def _append(self, data, starts, lengths):
-        """New numbers for words; their bytes are kept until they are merged, long ones' for good."""
+        """New numbers for words; their bytes are kept until merged, long ones' for good."""
         made = np.arange(self._lengths.size, self._lengths.size + len(starts), dtype=np.int32)
         self._fresh.append((data.take(spread(starts, lengths)), lengths))
         long = lengths > 8

@@ -66,6 +66,16 @@ def test_texts_by_arrays_are_cut_as_by_tiktoken(sides_by_arrays, text):
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
+@given(texts=st.lists(ANY_TEXT, max_size=6))
+def test_a_batch_has_the_ids_of_each(pattern, texts):
+    tokenizer = trained(pattern)
+    expected = [tokenizer.encode(text).tolist() for text in texts]
+    for block in (16, BLOCK):
+        tokenizer._encoder.block = block
+        assert [ids.tolist() for ids in tokenizer.encode_batch(iter(texts))] == expected
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
 @given(text=ANY_TEXT)
 def test_short_texts_have_the_words_of_the_pattern(pattern, text):
     assert ShortTexts(pattern, None).words(text) == split_simple(text, pattern)
