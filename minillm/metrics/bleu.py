@@ -143,21 +143,22 @@ def bleu_statistics(
     hypotheses, references = check_segments(hypotheses, references)
     return np.concatenate(
         [
-            _statistics(*flatten(*chunk), tokenizer, lowercase, max_order)
+            _statistics(*chunk, tokenizer=tokenizer, lowercase=lowercase, order=max_order)
             for chunk in chunks(hypotheses, references, progress)
         ]
     )
 
 
-def _statistics(texts, segment, side, tokenizer, lowercase, order):
+def _statistics(hypotheses, references, *, tokenizer, lowercase, order):
+    texts, segment, side = flatten(hypotheses, references)
     ids, lengths = tokenize_all(texts, tokenizer, lowercase=lowercase)
     length = lengths[side == 0]  # (S,), of the hypotheses
     statistics = np.zeros((len(length), 2 + 2 * order), np.int64)
     statistics[:, 0] = length
     statistics[:, 1] = _nearest(length, lengths, segment, side)
     for n, (owner, counts) in enumerate(shared_ngrams(ids, lengths, segment, side, order)):
-        matches = np.minimum(counts[0], counts[1:].max(0))
-        statistics[:, 2 + n] = np.bincount(owner, matches, minlength=len(length))
+        matched = np.minimum(counts[0], counts[1:].max(0))
+        statistics[:, 2 + n] = np.bincount(owner, matched, minlength=len(length))
     statistics[:, 2 + order :] = np.maximum(length[:, None] - np.arange(order), 0)
     return statistics
 

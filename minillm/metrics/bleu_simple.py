@@ -23,7 +23,8 @@ def segment_statistics(hypothesis, references, max_order=4):
     nearest = min((abs(len(r) - size), len(r)) for r in references)[1]
     matches, totals = [], []
     for n in range(1, max_order + 1):
-        found, allowed = ngrams(hypothesis, n), Counter()
+        found = ngrams(hypothesis, n)
+        allowed: Counter = Counter()
         for reference in references:
             allowed |= ngrams(reference, n)  # the largest count in any reference
         matches.append((found & allowed).total())  # clipped: the smaller count of both

@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 from minillm.errors import UserError
-from minillm.metrics.ngram_overlap import number_words, shared_ngrams
+from minillm.metrics.ngram_overlap import matches, number_words
 from minillm.metrics.segments import (
     check_segments,
     chunks,
@@ -128,17 +128,18 @@ def chrf_statistics(
     if not beta > 0:
         raise UserError(f"beta must be above 0, got {beta!r}")
     hypotheses, references = check_segments(hypotheses, references)
-    return np.concatenate(
-        [
-            _statistics(*chunk, char_order, word_order, beta, lowercase, whitespace, eps_smoothing)
-            for chunk in chunks(hypotheses, references, progress)
-        ]
-    )
+    parts = []
+    for some, of_some in chunks(hypotheses, references, progress):
+        each = _statistics(some, of_some, char_order, word_order, lowercase, whitespace)
+        f = chrf_from_statistics(each, beta=beta, eps_smoothing=eps_smoothing)  # (S, R)
+        numbers = np.array(list(map(len, of_some)))
+        best = np.where(np.arange(f.shape[1]) < numbers[:, None], f, -1).argmax(1)  # (S,)
+        parts.append(each[np.arange(len(best)), best])
+    return np.concatenate(parts)
 
 
-def _statistics(
-    hypotheses, references, char_order, word_order, beta, lowercase, whitespace, eps_smoothing
-):
+def _statistics(hypotheses, references, char_order, word_order, lowercase, whitespace):
+    """As `chrf_statistics`, against each reference, (S, R, orders, 3)."""
     texts, segment, side = flatten(hypotheses, references)
     if lowercase:
         texts = [text.lower() for text in texts]
@@ -150,11 +151,7 @@ def _statistics(
         rows = [text.split() for text in texts]
         ids, lengths = number_words(rows, lambda words: list(map(split_punctuation, words)))
         parts.append(_overlap(ids, lengths, segment, side, word_order))
-    statistics = np.concatenate(parts, axis=2)  # (S, R, orders, 3)
-    f = chrf_from_statistics(statistics, beta=beta, eps_smoothing=eps_smoothing)
-    there = np.arange(f.shape[1]) < np.array(list(map(len, references)))[:, None]
-    best = np.where(there, f, -1).argmax(1)  # (S,)
-    return statistics[np.arange(len(best)), best]
+    return np.concatenate(parts, axis=2)
 
 
 def _overlap(ids, lengths, segment, side, order):
@@ -166,10 +163,7 @@ def _overlap(ids, lengths, segment, side, order):
     statistics[..., 1] = totals[:, 1:]
     # n-grams of a length that the reference has none of do not count
     statistics[..., 0] = np.where(totals[:, 1:] > 0, totals[:, :1], 0)
-    for n, (owner, counts) in enumerate(shared_ngrams(ids, lengths, segment, side, order)):
-        for r in range(sizes.shape[1] - 1):
-            matches = np.minimum(counts[0], counts[r + 1])
-            statistics[:, r, n, 2] = np.bincount(owner, matches, minlength=len(sizes))
+    statistics[..., 2] = matches(ids, lengths, segment, side, order)
     return statistics
 
 

@@ -87,7 +87,7 @@ class EditDistance:
     def __init__(self, reference):
         self.reference = reference
         self.full = (1 << len(reference)) - 1
-        self.masks = {}  # word -> the bits of the places where it stands
+        self.masks: dict = {}  # word -> the bits of the places where it stands
         for j, word in enumerate(reference):
             self.masks[word] = self.masks.get(word, 0) | 1 << j
 

@@ -9,7 +9,7 @@ import itertools
 
 import numpy as np
 
-__all__ = ["number_words", "shared_ngrams"]
+__all__ = ["matches", "number_words", "shared_ngrams"]
 
 
 class Numbers(dict):
@@ -92,6 +92,20 @@ def shared_ngrams(ids, lengths, segment, side, order):
         start = start[(start + n < end[start]) & (prefix[start + 1] >= 0)]
         if len(start) == 0:
             return
+
+
+def matches(ids, lengths, segment, side, order):
+    """The n-grams that each hypothesis shares with each of its references, int64 (S, R, order).
+
+    One that stands on both sides several times counts as often as on the side that has it less
+    often. Parameters as for `shared_ngrams`.
+    """
+    shared = np.zeros((int(segment[-1]) + 1, int(side.max()), order), np.int64)
+    for n, (owner, counts) in enumerate(shared_ngrams(ids, lengths, segment, side, order)):
+        for r, of_reference in enumerate(counts[1:]):
+            both = np.minimum(counts[0], of_reference)
+            shared[:, r, n] = np.bincount(owner, both, minlength=len(shared))
+    return shared
 
 
 def _ranks(keys):

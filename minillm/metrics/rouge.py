@@ -15,7 +15,7 @@ import numpy as np
 
 from minillm.errors import UserError
 from minillm.metrics.lcs import lcs_length, lcs_places, masks_of
-from minillm.metrics.ngram_overlap import shared_ngrams
+from minillm.metrics.ngram_overlap import matches
 from minillm.metrics.rouge_tokenize import check_words, number_lines
 from minillm.metrics.segments import (
     check_segments,
@@ -91,8 +91,8 @@ def rouge(hypotheses, references, *, types=TYPES, tokenizer="rouge", stem=False,
     )
     words = signature(nrefs=references_named(references), tok=tokenizer, stem=stem)
     return {
-        name: Rouge(name, *(float(x) for x in values.mean(0)), words)
-        for name, values in found.items()
+        name: Rouge(name, float(p), float(r), float(f), words)
+        for name, (p, r, f) in ((name, values.mean(0)) for name, values in found.items())
     }
 
 
@@ -110,40 +110,31 @@ def rouge_statistics(
     check_words(tokenizer)
     hypotheses, references = check_segments(hypotheses, references)
     parts = [
-        _scores(*flatten(*chunk), types, tokenizer, stem)
+        _scores(*chunk, types=types, tokenizer=tokenizer, stem=stem)
         for chunk in chunks(hypotheses, references, progress)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in types}
 
 
-def _scores(texts, segment, side, types, tokenizer, stem):
+def _scores(hypotheses, references, *, types, tokenizer, stem):
     """As `rouge_statistics`, of some segments."""
+    texts, segment, side = flatten(hypotheses, references)
     ids, in_lines, lines = number_lines(texts, tokenizer, stem=stem)
     ends = np.cumsum(np.concatenate([[0], in_lines]))[np.cumsum([0, *lines])]
     lengths = np.diff(ends)  # (T,), words of each text
-    sizes = np.zeros((segment[-1] + 1, side.max() + 1), np.int64)
+    sizes = np.full((segment[-1] + 1, side.max() + 1), -1)  # words by side, -1: no such reference
     sizes[segment, side] = lengths
-    there = np.zeros(sizes.shape, bool)
-    there[segment, side] = True
-    shared = {
-        int(name[5:]): np.zeros((len(sizes), sizes.shape[1] - 1), np.int64)
-        for name in types
-        if name[5:].isdigit()
-    }
-    found = shared_ngrams(ids, lengths, segment, side, max(shared, default=0))
-    for n, (owner, counts) in enumerate(found, start=1):
-        for r in range(sizes.shape[1] - 1) if n in shared else ():
-            matches = np.minimum(counts[0], counts[r + 1])
-            shared[n][:, r] = np.bincount(owner, matches, minlength=len(sizes))
+    longest = max((int(name[5:]) for name in types if name[5:].isdigit()), default=0)
+    grams = matches(ids, lengths, segment, side, longest)  # (S, R, longest)
     result = {}
     for name in types:
         if name[5:].isdigit():
             n = int(name[5:])
-            matches, totals = shared[n], np.maximum(sizes - (n - 1), 0)
+            shared, totals = grams[:, :, n - 1], np.maximum(sizes - (n - 1), 0)
         else:
             by_line = in_lines if name == "rougeLsum" else None
-            matches, totals = _subsequences(ids, lengths, lines, by_line, segment, side), sizes
-        result[name] = _best(matches, totals, there[:, 1:])
+            shared, totals = _subsequences(ids, lengths, lines, by_line, segment, side), sizes
+        result[name] = _best(shared, totals, sizes[:, 1:] >= 0)
     return result
 
 
@@ -157,16 +148,16 @@ def _subsequences(ids, lengths, lines, in_lines, segment, side):
         texts = [
             [list(itertools.islice(words, next(sizes))) for _ in range(count)] for count in lines
         ]
-    matches = np.zeros((segment[-1] + 1, side.max()), np.int64)
+    shared = np.zeros((segment[-1] + 1, side.max()), np.int64)
     for text, s, r in zip(texts, segment.tolist(), side.tolist(), strict=True):
         if r == 0:
             hypothesis = text
             masks = [(masks_of(line), len(line)) for line in text]
         elif len(text) == len(hypothesis) == 1:
-            matches[s, r - 1] = lcs_length(text[0], *masks[0])
+            shared[s, r - 1] = lcs_length(text[0], *masks[0])
         else:
-            matches[s, r - 1] = _union(hypothesis, masks, text)
-    return matches
+            shared[s, r - 1] = _union(hypothesis, masks, text)
+    return shared
 
 
 def _union(hypothesis, masks, reference):
@@ -185,9 +176,9 @@ def _union(hypothesis, masks, reference):
     return hits
 
 
-def _best(matches, totals, there):
+def _best(shared, totals, there):
     """Precision, recall and F of each segment with the reference of the best F, (S, 3)."""
-    p, r = ratio(matches, totals[:, :1]), ratio(matches, totals[:, 1:])  # (S, R)
+    p, r = ratio(shared, totals[:, :1]), ratio(shared, totals[:, 1:])  # (S, R)
     f = ratio(2 * p * r, p + r)
     best = np.where(there, f, -1).argmax(1)
     return np.stack([p, r, f], 2)[np.arange(len(best)), best]
