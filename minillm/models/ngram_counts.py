@@ -47,6 +47,7 @@ class Counts:
     left : int64 (M,), after how many different tokens it comes: N1+(. ngram); 0 where
         nothing precedes it, and for the longest n-grams, for which it is not counted
     suffix : int32 (M,), each without its first token, an n-gram one shorter; zeros for length 1
+    first : int64 (prefixes + 1,), where the n-grams that begin with each prefix begin
     last : int or None, the one of them that KenLM reads last, see ngram_kenlm.py; None for the
         longest ones, and where there is none
     """
@@ -55,6 +56,7 @@ class Counts:
     raw: np.ndarray
     left: np.ndarray
     suffix: np.ndarray
+    first: np.ndarray
     last: int | None = None
 
 
@@ -89,6 +91,7 @@ def count_ngrams(ids, *, order, vocab_size, end_id, threads=None, progress=None)
     keys = np.arange(vocab_size, dtype=np.int64)
     raw = np.bincount(text[1:], minlength=vocab_size)  # (V,)
     suffix = np.zeros(vocab_size, np.int32)
+    first = np.array([0, vocab_size])
     node = text  # (N + 1,), the n-gram of the length so far that ends at each token
     result: list[Counts] = []
     with worker_pool(threads, len(ids)) as each:
@@ -99,18 +102,18 @@ def count_ngrams(ids, *, order, vocab_size, end_id, threads=None, progress=None)
                 progress(length - 1, order)
             check_memory(sum(len(s.place) for s in shares) * BYTES, f"n-grams of length {length}")
             longer = each(partial(_longer, text, vocab_size), shares)
-            found = _collect(each, longer, vocab_size, node)
+            found = _collect(each, longer, vocab_size, node, len(keys))
             left = np.bincount(found[2], minlength=len(keys))
             last = int(node[place]) if length - 2 <= reach else None
-            result.append(Counts(keys, raw, left, suffix, last))
-            keys, raw, suffix = found
+            result.append(Counts(keys, raw, left, suffix, first, last))
+            keys, raw, suffix, first = found
             if length < order:
                 node = np.empty(len(text), np.int32)
                 split = each(partial(_contexts, node, vocab_size, end_id), longer)
                 shares = [share for part in split for share in part]
     if progress:
         progress(order, order)
-    return [*result, Counts(keys, raw, np.zeros_like(raw), suffix)]
+    return [*result, Counts(keys, raw, np.zeros_like(raw), suffix, first)]
 
 
 @dataclasses.dataclass
@@ -196,18 +199,21 @@ def _longer(text, vocab_size, share):
     return _Longer(place.take(by_gram), gram, packed.take(start), start, share.id)
 
 
-def _collect(each, longer, vocab_size, node):
-    """The keys, counts and suffixes of all shares' n-grams, which get their ids here."""
+def _collect(each, longer, vocab_size, node, prefixes):
+    """keys, raw, suffix and first of all shares' n-grams, which get their ids here."""
     size = 0
     for share in longer:
         share.first_id = size
         size += len(share.pair)
     keys, raw, suffix = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int32)
+    first = np.zeros(prefixes + 1, np.int64)
     bits = _bits(vocab_size)
 
     def fill(share):
         mine = slice(share.first_id, share.first_id + len(share.pair))
-        keys[mine] = share.prefix.take(share.pair >> bits)
+        prefix = share.pair >> bits
+        first[1:][share.prefix] = np.bincount(prefix, minlength=len(share.prefix))
+        keys[mine] = share.prefix.take(prefix)
         keys[mine] *= vocab_size
         keys[mine] += share.pair & (1 << bits) - 1
         np.subtract(share.start[1:], share.start[:-1], out=raw[mine][:-1])
@@ -215,7 +221,8 @@ def _collect(each, longer, vocab_size, node):
         suffix[mine] = node.take(share.place.take(share.start))
 
     each(fill, longer)
-    return keys, raw, suffix
+    np.cumsum(first, out=first)
+    return keys, raw, suffix, first
 
 
 def _contexts(node, vocab_size, end_id, longer):

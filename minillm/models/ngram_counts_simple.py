@@ -39,6 +39,7 @@ def count_ngrams_simply(ids, *, order, vocab_size, end_id):
         often = np.array([raw[k][gram] for gram in grams], np.int64)
         left = np.array([len(before[k][gram]) for gram in grams], np.int64)
         suffix = np.array([suffix_ids[gram[1:]] for gram in grams], np.int32)
-        result.append(Counts(keys, often, left, suffix))
+        first = np.searchsorted(keys, np.arange(len(shorter) + 1) * vocab_size)
+        result.append(Counts(keys, often, left, suffix, first))
         shorter = suffix_ids = {gram: i for i, gram in enumerate(grams)}
     return result

@@ -22,7 +22,14 @@ Left out: back-off rather than interpolated Kneser-Ney.
 
 import numpy as np
 
-__all__ = ["FALLBACK", "adjusted_counts", "discounts", "kneser_ney", "modified_kneser_ney"]
+__all__ = [
+    "FALLBACK",
+    "adjusted_counts",
+    "as_kenlm",
+    "discounts",
+    "kneser_ney",
+    "modified_kneser_ney",
+]
 
 FALLBACK = (0.5, 1.0, 1.5)  # as KenLM's --discount_fallback
 
@@ -51,7 +58,7 @@ def modified_kneser_ney(length, config, notes):
     a = adjusted_counts(length)
     many = length.many(a, 4)
     if config.compatibility == "kenlm" and length.last is not None:
-        many = _as_kenlm(many, int(a[length.last]), int(length.raw[length.last]))
+        many = as_kenlm(many, int(a[length.last]), int(length.raw[length.last]))
     d, fell_back = discounts(many, kenlm=config.compatibility == "kenlm")
     if fell_back:
         notes.append(f"length {length.n}: counts too few for discounts, {d} taken")
@@ -107,7 +114,7 @@ def absolute_alpha(length, counts, d):
     return length.share(np.maximum(counts - d, 0), total), gamma
 
 
-def _as_kenlm(many, a, raw):
+def as_kenlm(many, a, raw):
     """Counts of counts with one n-gram's a exchanged for its raw count."""
     many = list(many)
     for count, step in ((a, -1), (raw, 1)):

@@ -11,8 +11,11 @@ import functools
 
 import numpy as np
 
+from minillm.models.ngram_table import HashTable
+
 __all__ = ["Level", "suffixes"]
 
+ASK = 10  # looking a key up by bisection costs as much as a table of so many
 ROWS_AT_ONCE = 1 << 22  # numbers in a block of whole distributions
 
 
@@ -27,7 +30,7 @@ class Level:
         context is multiplied by; 1 for a context that nothing was seen to follow
     vocab_size : int
     below : Level of length k - 1; None: the uniform distribution 1/V is below
-    suffix : int (M,), see below; None: it is looked up
+    suffix, first : see below; None: they are found from the keys
 
     Attributes
     ----------
@@ -43,26 +46,33 @@ class Level:
         if the suffix of an n-gram is not among those below.
     """
 
-    def __init__(self, keys, p, backoff, vocab_size, below=None, suffix=None):
+    def __init__(self, keys, p, backoff, vocab_size, below=None, suffix=None, first=None):
         self.keys, self.p, self.backoff, self.vocab_size = keys, p, backoff, vocab_size
         self.below = below
-        context, self.token = np.divmod(keys, vocab_size)  # (M,)
-        self.first = np.append(0, np.cumsum(np.bincount(context, minlength=len(backoff))))
+        if first is None:
+            many = np.bincount(keys // vocab_size, minlength=len(backoff))
+            first = np.append(0, np.cumsum(many))
+        self.first = first
         self.suffix = suffixes(keys, vocab_size, below) if suffix is None else suffix
+        self._asked, self._table = 0, None
+
+    @functools.cached_property
+    def token(self):
+        return self.keys % self.vocab_size
 
     def find(self, context, token):
         """The ids of the n-grams made of contexts and tokens, both (n,); -1 where not seen.
 
         A context may be negative, one that was not seen itself.
         """
-        if len(self.keys) == 0:
-            return np.full_like(context, -1)
-        key = context * self.vocab_size + token
-        place = np.searchsorted(self.keys, key)
-        found = (
-            self.keys.take(place, mode="clip") == key
-        )  # a negative context makes no key: they are >= 0
-        return np.where(found, place, -1)
+        keys = context * np.int64(self.vocab_size) + token  # of a negative context, negative too
+        self._asked += len(keys)
+        if self._table is None and self._asked * ASK < len(self.keys):
+            place = np.searchsorted(self.keys, keys)
+            return np.where(self.keys.take(place, mode="clip") == keys, place, -1)
+        if self._table is None:
+            self._table = HashTable(self.keys)
+        return self._table.find(keys)
 
     def distribution(self, shorter, context):
         """The distribution (V,) after a context from the one after the shorter context, (V,)."""

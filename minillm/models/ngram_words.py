@@ -230,7 +230,7 @@ def _compare(text, ids, model, piece):
 def _put_right(text, ids, first, start, size, wrong):
     """New groups, by a dictionary, for words that are not what their group is; all `first`."""
     group_of: dict = {}
-    more = []
+    more: list[int] = []
     for i in wrong.tolist():
         word = text.word(start[i], size[i])
         if word not in group_of:

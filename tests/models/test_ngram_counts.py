@@ -15,7 +15,7 @@ IDS = st.lists(st.integers(0, SIZE - 1), max_size=90)
 
 def assert_same(found, expected):
     for a, b in zip(found, expected, strict=True):
-        for name in ("keys", "raw", "left", "suffix"):
+        for name in ("keys", "raw", "left", "suffix", "first"):
             x, y = getattr(a, name), getattr(b, name)
             assert x.dtype == y.dtype
             assert np.array_equal(x, y), name
