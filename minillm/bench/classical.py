@@ -193,4 +193,39 @@ def _size(n_bytes):
 
 def rows(lmplz=None):
     """All comparisons; `lmplz` is where KenLM's program lies, if anywhere."""
-    return []
+    return [*bpe_rows(), *metric_rows()]
+
+
+def bpe_rows():
+    ours, theirs = "classical_ours_bpe_train:bpe_train", "classical_peers_bpe_train:bpe_train"
+    cores = min(2, available_cores())
+    yield Row(
+        "BPE training, 30 MB, 8000 merges",
+        f"tokenizers, {cores} threads",
+        "tokenizers",
+        ours,
+        theirs,
+        1.5,
+        3,
+        {"megabytes": 30, "n_merges": 8000},
+        threads=cores,
+        peer_threads=cores,
+        warm_up=0,
+    )
+
+
+def metric_rows():
+    types = ["rouge1", "rouge2", "rougeL"]
+    sides = "classical_ours_metrics", "classical_peers_metrics"
+
+    def row(work, peer, needs, name, must, aim, **options):
+        ours, theirs = (f"{side}:{name}" for side in sides)
+        return Row(f"{work}, 1000 pairs", peer, needs, ours, theirs, must, aim, options)
+
+    yield row("ROUGE-1, 2, L", "rouge_score", "rouge_score", "rouge", 2, 5, types=types)
+    types = [*types, "rougeLsum"]
+    yield row("ROUGE-1, 2, L, Lsum", "rouge_score", "rouge_score", "rouge", 2, 5, types=types)
+    yield row("BLEU", "sacrebleu", "sacrebleu", "bleu", 1, 5)
+    yield row("BLEU", "sacrebleu, lines seen before", "sacrebleu", "bleu", None, None, cached=True)
+    yield row("chrF", "sacrebleu", "sacrebleu", "chrf", None, None)
+    yield row("TER", "sacrebleu", "sacrebleu", "ter", None, None)
