@@ -22,7 +22,8 @@ def library_texts(megabytes):
     UserError
         if this Python has less of its source, as some that come with a system have.
     """
-    texts, size = [], 0
+    texts: list[str] = []
+    size = 0
     root = Path(sysconfig.get_path("stdlib"))
     for file in files_below(root, (".py",), lambda name: name.endswith("-packages")):
         if size >= megabytes * 1e6:
