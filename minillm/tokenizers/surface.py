@@ -131,7 +131,7 @@ class Surface:
         pieces, start = [], 0
         for place in where:
             pieces += [self._text_of(ids[start:place]), names[int(ids[place])]]
-            start = place + 1
+            start = int(place) + 1
         return "".join([*pieces, self._text_of(ids[start:])])
 
     def decode_batch(self, rows, *, special=False):
