@@ -3,11 +3,13 @@
 import numpy as np
 
 from minillm.models.ngram_level import ROWS_AT_ONCE, Level, suffixes
+from minillm.models.ngram_parts import interpolate_in_parts
 from minillm.models.ngram_smoothing import BACK_OFF, INTERPOLATED, SMOOTHINGS, Length
 
 __all__ = ["build_levels"]
 
 LITTLE = 1e-3  # of the probability: from here on 1 minus the rest has too few digits left
+ALL = slice(None)
 
 
 def build_levels(counts, config, vocab_size):
@@ -28,52 +30,61 @@ def build_levels(counts, config, vocab_size):
     notes: list[str] = []
     levels: list[Level] = []
     below: Level | None = None
-    kept = np.ones(1, bool)  # of the contexts, those that the length below has kept
+    kept: slice | np.ndarray = ALL  # of the contexts, those that the length below has kept
+    contexts = 1
     for n, found in enumerate(counts, start=1):
-        context, token = np.divmod(found.keys, vocab_size)  # (M,)
-        last = getattr(found, "last", None)
-        length = Length(n, found.raw, found.left, context, len(kept), vocab_size, last)
         threshold = config.threshold(n)
-        keep = found.raw > threshold if threshold else np.ones(len(context), bool)
-        numbers = smoothing.function(length, config, notes)
-        if threshold or len(kept) != np.count_nonzero(kept):
-            context, token = (np.cumsum(kept) - 1)[context[keep]], token[keep]
-            keys, suffix = context * vocab_size + token, None
-        else:
-            keys, suffix = found.keys, getattr(found, "suffix", None)
-        if suffix is None:
-            suffix = suffixes(keys, vocab_size, None if smoothing.alone else below)
-        lower = np.full(len(keys), 1 / vocab_size) if below is None else below.p[suffix]
-        if smoothing.form == INTERPOLATED:
-            p, backoff = _interpolate(length, numbers, lower, context, keep, kept)
-        elif smoothing.form == BACK_OFF:
-            seen = length.raw[keep] > 0  # of length 1 there are tokens that were not
-            contexts = np.count_nonzero(kept)
-            p, backoff = _back_off(
-                numbers[keep], lower, context, token, seen, below, contexts, vocab_size
+        keep = found.raw > threshold if threshold else ALL
+        whole = keep is ALL and kept is ALL  # nothing is pruned, so far
+        keys, suffix, first = found.keys, found.suffix, found.first
+        if not whole:  # the contexts have new ids, or fewer n-grams
+            context = keys // vocab_size
+            if isinstance(kept, np.ndarray):
+                context = (np.cumsum(kept) - 1)[context]
+            keys, first = context[keep] * vocab_size + keys[keep] % vocab_size, None
+            suffix = suffixes(keys, vocab_size, below)
+        if smoothing.form == INTERPOLATED and whole and len(keys):
+            lower = None if below is None else below.p
+            p, backoff, more = interpolate_in_parts(
+                smoothing.function, found, config, vocab_size, lower, n
             )
+            notes += more
         else:
-            p, backoff = numbers[0][keep], numbers[1][kept]
-        level = Level(keys, p, backoff, vocab_size, below, suffix)
+            context = found.keys // vocab_size  # (M,)
+            length = Length(n, found.raw, found.left, context, contexts, vocab_size, found.last)
+            numbers = smoothing.function(length, config, notes)
+            lower = 1 / vocab_size if below is None else below.p[suffix]
+            if smoothing.form == INTERPOLATED:
+                p, backoff = _interpolate(length, numbers, lower, keys, keep, kept)
+            elif smoothing.form == BACK_OFF:
+                size = len(levels[-1].keys) if levels else 1
+                p, seen = numbers[keep], found.raw[keep] > 0  # of length 1 some tokens were not
+                p, backoff = _back_off(p, seen, lower, keys, vocab_size, below, size)
+            else:
+                p, backoff = numbers[0][keep], numbers[1][kept]
+        level = Level(keys, p, backoff, vocab_size, below, suffix, first)
         levels.append(level)
-        below, kept = None if smoothing.alone else level, keep
+        below, kept, contexts = None if smoothing.alone else level, keep, len(found.keys)
     return levels, notes
 
 
-def _interpolate(length, numbers, lower, context, keep, kept):
+def _interpolate(length, numbers, lower, keys, keep, kept):
     """p and back-off weights from alpha and gamma; the pruned ones' alpha is shared out below."""
     alpha, gamma = numbers
-    if len(context) < len(keep):
+    if keep is not ALL:
         gamma = gamma + length.sum(np.where(keep, 0.0, alpha))
     gamma = gamma[kept]
-    return alpha[keep] + gamma[context] * lower, gamma
+    return alpha[keep] + gamma[keys // length.vocab_size] * lower, gamma
 
 
-def _back_off(p, lower, context, token, seen, below, contexts, vocab_size):
+def _back_off(p, seen, lower, keys, vocab_size, below, contexts):
     """The weight that brings each context's sum to 1, and p, which changes where nothing can.
 
     Equation: bow(c) = (1 - sum of p(w | c)) / (1 - sum of p(w | c')), both over the w seen after c
+
+    p, seen, lower, keys : (M,); lower is p(w | c'), also a number
     """
+    context = keys // vocab_size
     p = np.where(seen, p, 0.0)
     sum_p = np.bincount(context, p, contexts)
     many = np.bincount(context, seen, contexts)
@@ -82,7 +93,7 @@ def _back_off(p, lower, context, token, seen, below, contexts, vocab_size):
     else:
         rest = 1 - np.bincount(context, lower, contexts)
         todo = np.flatnonzero((rest < LITTLE) & (many < vocab_size))
-        rest[todo] = _exact_rest(todo, context, token, below, vocab_size)
+        rest[todo] = _exact_rest(todo, context, keys % vocab_size, below)
     nothing_unseen = (many == vocab_size) | (rest <= 0)
     scale = np.divide(1.0, sum_p, out=np.ones(contexts), where=nothing_unseen & (sum_p > 0))
     left = np.where(nothing_unseen, 0.0, np.maximum(1 - sum_p, 0))
@@ -90,10 +101,10 @@ def _back_off(p, lower, context, token, seen, below, contexts, vocab_size):
     return np.where(seen, p * scale[context], backoff[context] * lower), backoff
 
 
-def _exact_rest(contexts, context, token, below, vocab_size):
+def _exact_rest(contexts, context, token, below):
     """What the shorter contexts leave to tokens not seen after these, summed token by token."""
     rest = np.empty(len(contexts))
-    size = max(1, ROWS_AT_ONCE // vocab_size)
+    size = max(1, ROWS_AT_ONCE // below.vocab_size)
     for i in range(0, len(contexts), size):
         part = contexts[i : i + size]
         rows = below.rows(below.suffix[part])  # (n, V)

@@ -35,10 +35,8 @@ class Length:
         return np.bincount(self.context, values, self.contexts)
 
     def share(self, values, total):
-        """values (M,) over their contexts' total (contexts,): (M,); 0 of 0 is 0."""
-        out = np.zeros(len(self.context))
-        below = total[self.context]
-        return np.divide(values, below, out=out, where=below > 0)
+        """values (M,) over their contexts' total (contexts,): (M,)."""
+        return values / total[self.context]
 
     def many(self, counts, largest):
         """n_0 to n_largest: how many n-grams have each of these counts, a list of ints."""
