@@ -159,7 +159,7 @@ def test_special_tokens_are_shown_where_asked_for():
 
 @pytest.mark.parametrize("ids", [False, True])
 def test_the_picture_has_a_box_for_each_token(ids, tmp_path):
-    text = TEXT + SAMPLES["English"][:60] + SAMPLES["Hindi"][:20] + SAMPLES["Arabic"][:20]
+    text = TEXT + SAMPLES["Hindi"][:9] + SAMPLES["Arabic"][:9]
     view = TokenView(text, TOKENIZERS, ids=ids)
     figure = view.figure(width=5, title="A $title")
     boxes = figure.axes[0].patches
