@@ -150,7 +150,7 @@ class NGram(NextToken):
         p = first.p[tokens[1:]]  # (N,)
         best = np.zeros(len(p), np.int64)  # (N,)
         if with_best:
-            best += first.best_of(np.zeros(1, int))
+            best += first.best.of(np.zeros(1, int))[0]
         for level, step in walk(self.levels, tokens, self.tokenizer.end_id):
             here, seen = step.here, step.found >= 0
             lower = uniform if self.alone else p[here]
@@ -162,7 +162,7 @@ class NGram(NextToken):
             elif not self.is_distribution:
                 p[step.unseen] *= self.unseen
             if with_best:
-                best[here] = level.best_of(step.context)
+                best[here] = level.best.of(step.context)[0]
                 if self.alone:
                     best[step.unseen] = 0
         return p, best

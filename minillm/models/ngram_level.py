@@ -11,6 +11,7 @@ import functools
 
 import numpy as np
 
+from minillm.models.ngram_best import Best
 from minillm.models.ngram_table import HashTable
 
 __all__ = ["Level", "suffixes"]
@@ -38,7 +39,7 @@ class Level:
     token : int (M,), the last token of each n-gram
     suffix : int (M,), the n-gram of length k - 1 that is left without the first token; zeros where
         nothing is below
-    best, best_p : (contexts,), see `best_of` and `_decide`
+    best : Best, the most probable token after each context
 
     Raises
     ------
@@ -94,72 +95,9 @@ class Level:
         p[row, self.token[gram]] = self.p[gram]
         return p
 
-    def best_of(self, contexts):
-        """The most probable token after each of the contexts (n,), the lowest id of equals."""
-        todo = np.unique(contexts[self.best[contexts] < 0])
-        if len(todo) and self.below is not None:
-            self.below.best_of(self.below.suffix[todo])
-            self.best[todo], self.best_p[todo] = self._decide(todo)
-            todo = todo[self.best[todo] < 0]
-        size = max(1, ROWS_AT_ONCE // self.vocab_size)
-        for part in (todo[i : i + size] for i in range(0, len(todo), size)):
-            rows = self.rows(part)  # (n, V)
-            self.best[part], self.best_p[part] = rows.argmax(1), rows.max(1)
-        return self.best[contexts]
-
-    @property
+    @functools.cached_property
     def best(self):
-        return self._bests[0]
-
-    @property
-    def best_p(self):
-        return self._bests[1]
-
-    @functools.cached_property
-    def _bests(self):
-        return self._decide(np.arange(len(self.backoff)))
-
-    @functools.cached_property
-    def _seen_bests(self):
-        """The best of the tokens seen after each context and its p; of none 0 and -1."""
-        many = np.diff(self.first)  # (contexts,)
-        context = np.repeat(np.arange(len(many)), many)  # (M,)
-        some = np.flatnonzero(many)
-        top = np.full(len(many), -1.0)
-        if len(some):
-            top[some] = np.maximum.reduceat(self.p, self.first[some])
-        best = np.zeros(len(many), np.int64)
-        is_top = np.flatnonzero(self.p == top[context])[::-1]  # backwards: the lowest id is last
-        best[context[is_top]] = self.token[is_top]
-        return best, top
-
-    def _decide(self, contexts):
-        """The best token after contexts (n,), where not all of the vocabulary needs a look.
-
-        No unseen token has more than backoff times the best p of the shorter context. A seen one
-        with more is the best. Else it is the shorter context's best, if that was not seen here; if
-        it was, only the whole distribution tells. (An interpolated p is at least its lower share,
-        so that this happens only where a method really backs off.)
-
-        Returns the tokens, -1 where they are still to be found, and their p, or a bound of it.
-        """
-        best, top = (x[contexts] for x in self._seen_bests)  # (n,)
-        if self.below is None:
-            rival, lower_p = np.zeros_like(best), 1 / self.vocab_size
-        else:
-            shorter = self.below.suffix[contexts]
-            rival, lower_p = self.below.best[shorter], self.below.best_p[shorter]
-        bound = self.backoff[contexts] * lower_p  # (n,)
-        bound[self.first[contexts + 1] - self.first[contexts] == self.vocab_size] = -1  # all seen
-        highest = np.maximum(top, bound)
-        doubt = np.flatnonzero(bound >= top)
-        gram = self.find(contexts[doubt], np.maximum(rival[doubt], 0))
-        wins = np.where(bound > top, rival, np.minimum(rival, best))[doubt]
-        # Where the rival was seen and is a best one here: what ties with it unseen has a higher id.
-        kept = self.p.take(gram, mode="clip") == highest[doubt] if len(self.p) else gram > 0
-        seen = np.where(kept, best[doubt], -1)
-        best[doubt] = np.where(rival[doubt] < 0, -1, np.where(gram < 0, wins, seen))
-        return best, highest
+        return Best(self, None if self.below is None else self.below.best)
 
 
 def suffixes(keys, vocab_size, below):
