@@ -1,4 +1,4 @@
-"""The peers' side of `minillm bench classical`: tiktoken and Hugging Face's `tokenizers`, text to ids.
+"""The peers' side of `minillm bench classical`: text to ids by tiktoken and Hugging Face.
 
 With more than one thread tiktoken encodes its batches by as many. It keeps no words, so that cold
 and warm are the same to it.

@@ -86,6 +86,7 @@ class BPETokenizer(Surface):
         if end not in self.special_tokens:
             raise UserError(f"the end token {end!r} is none of the special tokens")
         self.end, self.end_id, self.vocab_size = end, self.special_tokens[end], largest + 1
+        self._special_of = {i: name for name, i in self.special_tokens.items()}
         self._token_of = [b""] * self.vocab_size  # special ids and gaps stay empty
         for token, i in self.vocabulary.items():
             self._token_of[i] = token
@@ -228,9 +229,8 @@ class BPETokenizer(Surface):
         """
         if not 0 <= i < self.vocab_size:
             raise ValueError(f"an id must be in [0, {self.vocab_size}), got {i}")
-        for name, special in self.special_tokens.items():
-            if special == i:
-                return name
+        if i in self._special_of:
+            return self._special_of[i]
         token = self._token_of[i]
         try:
             return token.decode()

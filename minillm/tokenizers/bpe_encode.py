@@ -21,6 +21,7 @@ __all__ = ["Encoder"]
 
 SHORT = 1 << 12  # characters up to which a text is short
 BLOCK = 1 << 17  # bytes at a time, so that their words stay in the processor's cache
+WORDS = 1 << 15  # words looked up at once, for the same reason
 GATHER = 1 << 24  # bytes whose new words are merged together
 MEMORY = 1 << 28  # bytes a table of words may take before it is dropped
 
@@ -84,7 +85,7 @@ class Encoder:
         UserError
             for a lone surrogate.
         """
-        if len(text) <= self.short:
+        if isinstance(text, str) and len(text) <= self.short:
             return self._short.encode(text)
         return self._long(utf8(text))
 
@@ -128,13 +129,16 @@ class Encoder:
         words = self._words
         if words.nbytes > self.memory:
             words = self._words = WordTable(self._merge)
-        numbers = [
-            self._numbers(words, data[low:high], data[low : high + PADDING])
-            for low, high in pairwise(places)
-        ]
+        numbers: list[np.ndarray] = []
+        for low, high in pairwise(places):
+            numbers += self._numbers(words, data[low : high + PADDING], high - low)
         return [words.tokens(found) for found in numbers]
 
-    def _numbers(self, words, text, padded):
-        starts = word_starts(text, self.pattern)
-        lengths = np.diff(starts, append=len(text))
-        return words.numbers(padded, starts, lengths)
+    def _numbers(self, words, padded, size):
+        """The numbers of a block's words, a list of arrays: more than one for a large block."""
+        starts = word_starts(padded[:size], self.pattern)
+        lengths = np.diff(starts, append=size)
+        return [
+            words.numbers(padded, starts[i : i + WORDS], lengths[i : i + WORDS])
+            for i in range(0, len(starts), WORDS)
+        ]

@@ -18,7 +18,7 @@ LONGEST = 255  # bytes of a word that goes with others: a place must fit beside 
 NEVER = np.int32(0x7FFF_FFFF)  # greater than any rank and position: no pair
 NOTHING = np.int32(0x7FFF_FFFF)  # in the place of a token: the word has ended
 COLUMNS = (2, 4, 6, 8, 10, 12, 16, 24, 32, 64, 128, LONGEST)  # words of about one length together
-BATCH = 1 << 13  # words a time, so that what a round touches stays in the processor's cache
+CELLS = 1 << 16  # bytes of words at a time, so that what a round touches stays in the cache
 
 
 class Merges:
@@ -77,7 +77,8 @@ class Merges:
                     counts[i] = len(one)
                     parts.append((np.array([i]), np.array(one, np.int32)))
                 continue
-            for batch in np.split(rows, range(BATCH, len(rows), BATCH)):
+            step = CELLS // COLUMNS[g]
+            for batch in np.split(rows, range(step, len(rows), step)):
                 ids = self._joined(data, starts[batch], lengths[batch], COLUMNS[g])  # (n, L)
                 counts[batch] = (ids >= 0).sum(axis=1)
                 parts.append((batch, ids[ids >= 0]))

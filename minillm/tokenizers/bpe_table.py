@@ -55,7 +55,7 @@ class WordTable:
         """About how much memory the table takes."""
         columns = [self._lengths, self._bodies, self._pieces, self._heads, self._extra, self._tails]
         known = sum(column.data.nbytes for column in [*columns, self._tokens])
-        return known + self._table.nbytes + sum(len(word) + 100 for word in self._apart)
+        return known + self._table.nbytes + 200 * len(self._apart)
 
     def numbers(self, data, starts, lengths):
         """The number of each word; a new word gets a new one.

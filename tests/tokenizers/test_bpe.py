@@ -162,6 +162,10 @@ def test_lone_surrogates_and_what_is_no_text_are_refused(repeat):
         trained().encode(text + "\udc00")
     with pytest.raises(ValueError, match="must be a str, got bytes"):
         trained().encode(text.encode())
+    with pytest.raises(ValueError, match="must be a str, got list"):
+        trained().encode(["a"] * repeat)
+    with pytest.raises(UserError, match="lone surrogate"):
+        trained().encode_batch(["heron", text + "\udc00"])
 
 
 @pytest.mark.parametrize(

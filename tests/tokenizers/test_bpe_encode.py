@@ -105,6 +105,12 @@ def test_a_long_text_cold_and_warm(sides):
         assert tokenizer.encode(text).tolist() == expected
 
 
+def test_a_long_text_that_cannot_be_cut_into_blocks(sides):
+    ours, _, encoding = sides
+    text = "白鹭,飞。" * 12_000
+    assert ours.encode(text).tolist() == encoding.encode_ordinary(text)
+
+
 @pytest.mark.parametrize("times", [30, 127, 128, 255, 256, 3000])
 def test_long_words(sides, times):
     ours, by_ranks, encoding = sides
