@@ -27,6 +27,7 @@ __all__ = [
     "replace_link",
     "save_safetensors",
     "write_bytes",
+    "write_chunks",
     "write_text",
 ]
 
@@ -34,7 +35,12 @@ TEMPORARY = ".unfinished-"  # names that start so were being written when a proc
 
 
 def write_bytes(path, data):
-    """Write the file `path` whole or not at all.
+    """`write_chunks` of one piece."""
+    write_chunks(path, [data])
+
+
+def write_chunks(path, chunks):
+    """Write the file `path` whole or not at all, from pieces (bytes) that come one by one.
 
     Raises
     ------
@@ -47,7 +53,8 @@ def write_bytes(path, data):
     with _reported(path):
         try:
             with open(temporary, "wb") as file:
-                file.write(data)
+                for data in chunks:
+                    file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
