@@ -29,7 +29,11 @@ CHUNK = 1 << 20  # tokens scored at once, which bounds the memory that it takes
 class NGram(NextToken):
     """Predicts a token from those just before it, by how often they were seen together.
 
-    A context never reaches across a document's end: the end id stands for all that came before.
+    A context never reaches across a document's end: the end id, which is predicted like any token,
+    stands once for all that came before. What the vocabulary lacks is the unknown id, one token
+    like the others: seen as often as it stands in the text that was counted, and where that is
+    never, as probable as the smoothing makes what was never seen. Both belong to the V tokens that
+    a distribution sums over.
 
     Parameters
     ----------
@@ -130,6 +134,17 @@ class NGram(NextToken):
         """log p of each token given those before it, (N,); what `score` gives, but faster."""
         with np.errstate(divide="ignore"):
             return np.log(self._probabilities(check_ids(ids, self.vocab_size)))
+
+    def matched(self, ids):
+        """How long the longest n-gram is, from 1 to order, that ends in each token: int (N,).
+
+        It is the one whose p is the token's; the shorter it is, the further the model backed off.
+        """
+        tokens = np.append(self.tokenizer.end_id, check_ids(ids, self.vocab_size)).astype(np.int64)
+        length = np.ones(len(tokens) - 1, np.int64)
+        for n, (_, step) in enumerate(walk(self.levels, tokens, self.tokenizer.end_id), start=2):
+            length[step.here[step.found >= 0]] = n
+        return length
 
     def _probabilities(self, ids, best=None):
         """p of each token (N,); where `best` is an array, the most probable token is put there."""

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from minillm.models.ngram import NGram
 from minillm.models.ngram_config import NAMES
+from minillm.models.ngram_smoothing import SMOOTHINGS
 from minillm.tokenizers import CharTokenizer
 from tests.models.ngram_oracle import BruteForce
 
@@ -99,3 +100,38 @@ def test_equals_the_formula_where_the_discounts_are_computed(name):
         for context in (ids[start : start + 2], ids[start : start + 1], [end]):
             expected = oracle.distribution(context)
             assert np.allclose(distribution(model, context), expected, rtol=1e-9, atol=0)
+
+
+def test_every_name_is_a_smoothing():
+    assert tuple(SMOOTHINGS) == NAMES
+    assert all("Equation: " in s.function.__doc__ for s in SMOOTHINGS.values())
+
+
+def test_what_is_left_to_rare_tokens_is_not_lost_in_rounding():
+    # After 0 all was seen but 3, which is 1 in 60001, and 5, which never was; after 1 all but 5.
+    ids = np.array([0, 1, 0, 0, 1, 1] * 10000 + [0, 2, 1, 2, 0, 4, 1, 3, 1, 4])
+    model = NGram.train(ids, TOKENIZER, order=3, smoothing="katz")
+    oracle = BruteForce(ids.tolist(), 3, SIZE, END, "katz")
+    for context in ([0], [1], [2], [0, 0], [0, 1], [1, 1], [END, 0]):
+        p = model.next_distribution(context)
+        assert abs(p.sum() - 1) < 1e-14
+        assert np.allclose(p, oracle.distribution(context), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("name", ["katz", "good-turing", "add-k", "witten-bell"])
+def test_a_context_that_every_token_followed(name):
+    ids = np.array([token for a in range(SIZE) for token in (0, a) if a != END])
+    ids = np.append(ids, [0, END, 0, END])
+    model = NGram.train(ids, TOKENIZER, order=2, smoothing=name)
+    assert np.diff(model.levels[1].first)[0] == SIZE
+    p = model.next_distribution([0])
+    assert abs(p.sum() - 1) < 1e-14
+    oracle = BruteForce(ids.tolist(), 2, SIZE, END, name)
+    assert np.allclose(p, oracle.distribution([0]), rtol=1e-12)
+
+
+def test_how_long_an_n_gram_was_found():
+    model = NGram.train(np.array([0, 1, 2, 0, 1, END]), TOKENIZER, order=3)
+    assert model.matched([0, 1, 2, 0, 3, 0, 1, END, 2, 0, 1]).tolist() == (
+        [2, 3, 3, 3, 1, 1, 2, 3, 1, 2, 3]
+    )
