@@ -162,7 +162,7 @@ def _missing(needs, lmplz):
 
 
 HEADER = (
-    f"{'work':<52} {'peer':<26} {'ours':>10} {'peer':>10} {'faster':>8} {'must':>6} {'aim':>6} "
+    f"{'work':<48} {'peer':<29} {'ours':>10} {'peer':>10} {'faster':>8} {'must':>6} {'aim':>6} "
     f"{'memory':>9} {'peer':>9}"
 )
 
@@ -174,7 +174,7 @@ def line(row):
         return "" if value is None else f"{value:g}"
 
     return (
-        f"{row['work']:<52} {row['peer']:<26} {_time(row['seconds']):>10} "
+        f"{row['work']:<48} {row['peer']:<29} {_time(row['seconds']):>10} "
         f"{_time(row['peer_seconds']):>10} {row['times_faster']:>6.2f} x {number(row['must']):>6} "
         f"{number(row['aim']):>6} {_size(row['peak_bytes']):>9} {_size(row['peer_peak_bytes']):>9}"
     )
@@ -193,10 +193,10 @@ def _size(n_bytes):
 
 def rows(lmplz=None):
     """All comparisons; `lmplz` is where KenLM's program lies, if anywhere."""
-    return [*bpe_rows(), *metric_rows()]
+    return [*bpe_training_rows(), *bpe_encoding_rows(), *metric_rows()]
 
 
-def bpe_rows():
+def bpe_training_rows():
     ours, theirs = "classical_ours_bpe_train:bpe_train", "classical_peers_bpe_train:bpe_train"
     cores = min(2, available_cores())
     yield Row(
@@ -212,6 +212,35 @@ def bpe_rows():
         peer_threads=cores,
         warm_up=0,
     )
+
+
+def bpe_encoding_rows():
+    ours, theirs = "classical_ours_bpe_encode", "classical_peers_bpe_encode"
+
+    def row(work, peer, needs, sides, must, aim, **options):
+        options = {"megabytes": 4, "n_merges": 8000, "pattern": "gpt2"} | options
+        mine, other = sides
+        return Row(
+            f"BPE encoding, {work}, a MB",
+            peer,
+            needs,
+            f"{ours}:{mine}",
+            f"{theirs}:{other}",
+            must,
+            aim,
+            options,
+        )
+
+    long, sides = "100 KB documents, warm", ("warm", "tiktoken_warm")
+    yield row(long, "tiktoken", "tiktoken", sides, 2.5, 4, size=100_000)
+    cl100k = {"size": 100_000, "pattern": "cl100k"}
+    yield row(f"{long}, cl100k", "tiktoken", "tiktoken", sides, 2.5, 4, **cl100k)
+    sides = ("warm", "hugging_face")
+    yield row(long, "tokenizers", "tokenizers", sides, 15, 15, size=100_000)
+    yield row("cold bulk", "tiktoken", "tiktoken", ("cold", "tiktoken_cold"), 0.6, 1.2)
+    sides = ("warm", "tiktoken_warm")
+    yield row("1 KB strings", "tiktoken", "tiktoken", sides, 0.4, 0.6, size=1000)
+    yield row("100 byte strings", "tiktoken", "tiktoken", sides, 0.4, 0.6, size=100)
 
 
 def metric_rows():
