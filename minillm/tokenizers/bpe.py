@@ -3,7 +3,8 @@ arXiv:1508.07909; over bytes: Radford et al. 2019).
 
 A text is cut into words (pretokenize.py), a word into its UTF-8 bytes, and pairs of neighbours are
 joined as training has learned them (bpe_train.py, bpe_encode.py). Nothing is unknown to it. The
-plain version is bpe_simple.py; the files of others are in bpe_files.py.
+plain version is bpe_simple.py; the files of others are in bpe_files.py and
+bpe_list_files.py.
 """
 
 import functools
@@ -13,19 +14,18 @@ import numpy as np
 
 from minillm.errors import UserError
 from minillm.files import read_json
-from minillm.tokenizers import bpe_files
+from minillm.tokenizers import bpe_files, bpe_list_files
 from minillm.tokenizers.base import END, utf8
 from minillm.tokenizers.bpe_encode import Encoder
-from minillm.tokenizers.bpe_merge import Merges
 from minillm.tokenizers.bpe_simple import BYTE_ORDER
 from minillm.tokenizers.bpe_train import train_merges
+from minillm.tokenizers.bpe_vocabulary import check_vocabulary, make_merges, pairs_by_rank
 from minillm.tokenizers.pretokenize import PATTERNS, safe_cut
 from minillm.tokenizers.surface import Surface
 
 __all__ = ["BPETokenizer"]
 
 END_NAMES = (END, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>")  # in others' files
-LARGEST_ID = (1 << 31) - 2
 
 
 class BPETokenizer(Surface):
@@ -77,7 +77,7 @@ class BPETokenizer(Surface):
         self.pattern, self.add_prefix_space = pattern, bool(add_prefix_space)
         self.whole_words = bool(whole_words or merges is None)
         self.special_tokens = dict(special_tokens or {})
-        largest = self._check_ids()
+        largest = check_vocabulary(self.vocabulary, self.special_tokens)
         if end is None:
             end = next((name for name in END_NAMES if name in self.special_tokens), END)
             if end not in self.special_tokens:
@@ -92,42 +92,7 @@ class BPETokenizer(Surface):
             self._token_of[i] = token
         self._sizes = np.array([len(token) for token in self._token_of])  # (V,)
         whole = self.vocabulary if self.whole_words else None
-        self._encoder = Encoder(self._make_merges(), pattern, whole)
-
-    def _check_ids(self):
-        """The largest id, if all are in order."""
-        for byte in range(256):
-            if bytes([byte]) not in self.vocabulary:
-                raise UserError(f"a byte-level vocabulary must have every byte, lacks 0x{byte:02X}")
-        seen: dict[int, bytes | str] = {}
-        names = [*self.vocabulary.items(), *self.special_tokens.items()]
-        for name, i in names:
-            if isinstance(i, bool) or not isinstance(i, int) or not 0 <= i <= LARGEST_ID:
-                raise UserError(f"token {name!r}: an id must be in [0, {LARGEST_ID}], got {i!r}")
-            if i in seen:
-                raise UserError(f"id {i} is of two tokens, {seen[i]!r} and {name!r}")
-            seen[i] = name
-        if max(seen) > 4 * len(names) + 4096:
-            raise UserError(f"{len(names)} tokens have ids up to {max(seen)}: too sparse")
-        return max(seen)
-
-    def _make_merges(self):
-        id_of = self.vocabulary
-        byte_ids = [id_of[bytes([byte])] for byte in range(256)]
-        if self.merges is None:
-            pairs, ranks, merged = _pairs_by_rank(id_of)
-        else:
-            for left, right in self.merges:
-                for token in (left, right, left + right):
-                    if token not in id_of:
-                        raise UserError(
-                            f"the merge of {left!r} and {right!r} needs {token!r}, "
-                            "which the vocabulary lacks"
-                        )
-            pairs = [(id_of[left], id_of[right]) for left, right in self.merges]
-            merged = [id_of[left + right] for left, right in self.merges]
-            ranks = range(len(pairs))
-        return Merges(pairs, ranks, merged, byte_ids)
+        self._encoder = Encoder(make_merges(self.vocabulary, self.merges), pattern, whole)
 
     @classmethod
     def train(
@@ -249,7 +214,7 @@ class BPETokenizer(Surface):
         """The merges, or where there are none all pairs that the ids let join, in order."""
         if self.merges is not None:
             return self.merges
-        token_of, (pairs, _, _) = self._token_of, _pairs_by_rank(self.vocabulary)
+        token_of, (pairs, _, _) = self._token_of, pairs_by_rank(self.vocabulary)
         return [(token_of[left], token_of[right]) for left, right in pairs]
 
     def to_dict(self):
@@ -278,7 +243,7 @@ class BPETokenizer(Surface):
 
     def save_gpt2(self, folder):
         """Write GPT-2's vocab.json and merges.txt into a folder."""
-        bpe_files.write_gpt2(self, folder)
+        bpe_list_files.write_gpt2(self, folder)
 
     @classmethod
     def load_gpt2(cls, folder, *, special_tokens=(END,), **settings):
@@ -288,12 +253,12 @@ class BPETokenizer(Surface):
         ----------
         special_tokens : names of special tokens; those that the vocabulary has
         """
-        made = functools.partial(bpe_files.read_gpt2, folder, special_tokens)
+        made = functools.partial(bpe_list_files.read_gpt2, folder, special_tokens)
         return _made(cls, folder, lambda: made() | settings)
 
     def save_tiktoken(self, path):
         """Write tiktoken's file of ranks, which has neither pattern nor special tokens."""
-        bpe_files.write_tiktoken(self, path)
+        bpe_list_files.write_tiktoken(self, path)
 
     @classmethod
     def load_tiktoken(cls, path, *, pattern, special_tokens=(END,), end=None):
@@ -306,7 +271,7 @@ class BPETokenizer(Surface):
         """
 
         def read():
-            ranks = bpe_files.read_tiktoken(path)
+            ranks = bpe_list_files.read_tiktoken(path)
             special = special_tokens
             if not isinstance(special, dict):
                 first = 1 + max(ranks.values(), default=-1)
@@ -324,17 +289,3 @@ def _made(cls, path, read):
         message = str(error)
         named = message.startswith((str(path), f"cannot read {Path(path)}"))
         raise UserError(message if named else f"{path}: {message}") from None
-
-
-def _pairs_by_rank(id_of):
-    """All pairs of tokens whose bytes together are a token: pairs, their ranks, token by rank."""
-    pairs: list[tuple[int, int]] = []
-    ranks: list[int] = []
-    merged: list[int] = []
-    for token in sorted((token for token in id_of if len(token) > 1), key=id_of.__getitem__):
-        halves = ((token[:i], token[i:]) for i in range(1, len(token)))
-        found = [(id_of[a], id_of[b]) for a, b in halves if a in id_of and b in id_of]
-        pairs += sorted(found)
-        ranks += [len(merged)] * len(found)
-        merged.append(id_of[token])
-    return pairs, ranks, merged

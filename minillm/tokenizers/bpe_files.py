@@ -1,29 +1,24 @@
-"""Byte-level BPE in the files of others: Hugging Face's tokenizer.json, GPT-2's vocab.json and
-merges.txt, tiktoken's ranks.
+"""Byte-level BPE as JSON: Hugging Face's tokenizer.json, and ours for a model's folder.
 
-The readers return what `BPETokenizer` takes; what it cannot do is refused, never ignored. Of
-tokenizer.json these are left out: truncation and padding, which are no encoding, and the
-post-processor, which only adds special tokens around a text and trims offsets.
+The files of GPT-2 and tiktoken are in bpe_list_files.py. The readers return what `BPETokenizer`
+takes; what it cannot do is refused, never ignored. Of tokenizer.json these are left out: truncation
+and padding, which are no encoding, and the post-processor, which only adds special tokens around a
+text and trims offsets.
 """
 
-import base64
-import binascii
 import json
-from pathlib import Path
 
 from minillm.errors import UserError
-from minillm.files import read_chunks, read_json, write_bytes, write_text
+from minillm.files import write_text
 from minillm.tokenizers.bpe_alphabet import to_bytes, to_text
 from minillm.tokenizers.pretokenize import PATTERNS
 
 __all__ = [
     "from_json",
     "from_tokenizer_json",
-    "read_gpt2",
-    "read_tiktoken",
+    "read_pairs",
+    "read_tokens",
     "to_json",
-    "write_gpt2",
-    "write_tiktoken",
     "write_tokenizer_json",
 ]
 
@@ -70,8 +65,8 @@ def from_json(saved):
     merges = saved.get("merges")
     special = _entry(saved, "special_tokens", dict, "a saved BPE tokenizer")
     return {
-        "vocabulary": _tokens(_entry(saved, "vocabulary", dict, "a saved BPE tokenizer")),
-        "merges": None if merges is None else _pairs(merges),
+        "vocabulary": read_tokens(_entry(saved, "vocabulary", dict, "a saved BPE tokenizer")),
+        "merges": None if merges is None else read_pairs(merges),
         "pattern": _entry(saved, "pattern", str, "a saved BPE tokenizer"),
         "special_tokens": special,
         "end": _entry(saved, "end", str, "a saved BPE tokenizer"),
@@ -142,10 +137,10 @@ def from_tokenizer_json(saved):
             raise UserError(f"the model's {name} is not supported, got {model[name]!r}")
     pattern, prefix = _pattern_of(saved.get("pre_tokenizer"))
     vocabulary = dict(_entry(model, "vocab", dict, "the model of " + what))
-    merges = _pairs(_entry(model, "merges", list, "the model of " + what))
+    merges = read_pairs(_entry(model, "merges", list, "the model of " + what))
     special = _added(saved.get("added_tokens") or [], vocabulary, merges)
     return {
-        "vocabulary": _tokens(vocabulary),
+        "vocabulary": read_tokens(vocabulary),
         "merges": merges,
         "pattern": pattern,
         "special_tokens": special,
@@ -199,99 +194,15 @@ def _pattern_of(saved):
     )
 
 
-def write_gpt2(tokenizer, folder):
-    """Write vocab.json, special tokens among the others, and merges.txt.
-
-    Raises
-    ------
-    UserError
-        where these two files would not say all: a pattern that is not GPT-2's, whole words.
-    """
-    if tokenizer.pattern != "gpt2" or tokenizer.whole_words:
-        raise UserError(
-            "vocab.json and merges.txt can only hold a tokenizer with the pattern 'gpt2' and merges"
-        )
-    vocabulary = {to_text(token): i for token, i in tokenizer.vocabulary.items()}
-    vocabulary |= tokenizer.special_tokens
-    vocabulary = dict(sorted(vocabulary.items(), key=lambda item: item[1]))
-    lines = [f"{to_text(left)} {to_text(right)}" for left, right in tokenizer.merges]
-    folder = Path(folder)
-    write_text(folder / "vocab.json", json.dumps(vocabulary, ensure_ascii=False) + "\n")
-    write_text(folder / "merges.txt", "\n".join(["#version: 0.2", *lines]) + "\n")
-
-
-def read_gpt2(folder, special_tokens):
-    """What `BPETokenizer` needs of vocab.json and merges.txt.
-
-    Raises
-    ------
-    UserError
-        if one is missing or damaged.
-    """
-    folder = Path(folder)
-    vocabulary = read_json(folder / "vocab.json")
-    lines = "".join(read_chunks(folder / "merges.txt")).split("\n")
-    lines = [line.removesuffix("\r") for line in lines if not line.startswith("#version")]
-    merges = _pairs([line for line in lines if line])
-    special = {name: vocabulary.pop(name) for name in special_tokens if name in vocabulary}
-    return {"vocabulary": _tokens(vocabulary), "merges": merges, "special_tokens": special}
-
-
-def write_tiktoken(tokenizer, path):
-    """Write a line a token: its bytes in base64, a space, its id, which is its rank.
-
-    Raises
-    ------
-    UserError
-        where the ids are not in the order of the merges, as tiktoken needs them.
-    """
-    vocabulary = tokenizer.vocabulary
-    made = [vocabulary[left + right] for left, right in tokenizer.ranked_pairs()]
-    if made != sorted(made):
-        raise UserError("tiktoken needs ids in the order of the merges, which these are not")
-    if not tokenizer.whole_words and set(made) < {i for t, i in vocabulary.items() if len(t) > 1}:
-        raise UserError("tiktoken would use tokens that no merge makes, which this has")
-    lines = [
-        base64.b64encode(token) + b" %d\n" % i
-        for token, i in sorted(vocabulary.items(), key=lambda item: item[1])
-    ]
-    write_bytes(path, b"".join(lines))
-
-
-def read_tiktoken(path):
-    """The ranks in tiktoken's file, bytes -> int.
-
-    Raises
-    ------
-    UserError
-        naming the line that is damaged.
-    """
-    ranks: dict[bytes, int] = {}
-    for number, line in enumerate("".join(read_chunks(path)).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            text, rank = line.split()
-            token = base64.b64decode(text, validate=True)
-            value = int(rank)
-        except (ValueError, binascii.Error):
-            raise UserError(
-                f"{path}: line {number} must be a token in base64 and its rank, got {line[:60]!r}"
-            ) from None
-        if not token or token in ranks:
-            raise UserError(f"{path}: line {number}: token {token!r} is empty or came before")
-        ranks[token] = value
-    return ranks
-
-
-def _tokens(vocabulary):
+def read_tokens(vocabulary):
+    """{bytes: id} of a vocabulary whose tokens are written in characters."""
     tokens = {to_bytes(text): i for text, i in vocabulary.items()}
     if b"" in tokens:
         raise UserError("a vocabulary must not hold an empty token")
     return tokens
 
 
-def _pairs(merges):
+def read_pairs(merges):
     """[(bytes, bytes)] of merges, each "left right" or [left, right]."""
     pairs = []
     for number, merge in enumerate(merges):
