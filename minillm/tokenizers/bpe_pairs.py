@@ -18,7 +18,7 @@ from minillm.tokenizers.bpe_simple import BYTE_ORDER
 __all__ = ["Pairs"]
 
 NONE = 0  # the id of no pair: a word's last token, a border, the inside of a token
-HOT = 1000  # the most frequent pairs, among which the next one is looked for
+HOT = 500  # the most frequent pairs, among which the next one is looked for
 BEFORE, AFTER, BETWEEN = range(3)  # where a pair stands that a merge replaces
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import regex
 
 from minillm.tokenizers.base import utf8
-from minillm.tokenizers.pretokenize_rules import Characters, cl100k_starts, gpt2_starts
+from minillm.tokenizers.pretokenize_rules import BORDER, Characters, cl100k_starts, gpt2_starts
 from minillm.tokenizers.unicode_classes import LETTER, NUMBER, RANGES, SPACE
 
 __all__ = ["PATTERNS", "cut_places", "safe_cut", "split_simple", "word_starts"]
@@ -102,13 +102,17 @@ def word_starts(data, pattern):
 def _known(text, starts):
     """The starts of words up to the last that stays one whatever follows the text.
 
-    A word that ends in white space may depend on what comes after it; and the last characters may
-    be the first of a contraction.
+    A word that ends in white space may depend on what comes after it, unless a text ends there; and
+    the last characters may be the first of a contraction.
     """
-    last = int(np.searchsorted(starts, len(text.codes) - REACH, "right")) - 1
-    while last > 0 and text.white[starts[last] - 1]:
-        last -= 1
-    return starts[: max(last, 0) + 1]
+    for few in (64, len(starts)):  # one of the last is most often such
+        place = starts[1:][-few:]
+        before = place - 1
+        known = ~text.white[before] | (text.codes[before] == BORDER)
+        known = np.flatnonzero(known & (place <= len(text.codes) - REACH))
+        if len(known):
+            return starts[: len(starts) - len(place) + int(known[-1]) + 1]
+    return starts[:1]
 
 
 def cut_places(data, size):
@@ -117,10 +121,16 @@ def cut_places(data, size):
     A space after a visible ASCII character begins a word whatever stands around, and the word
     before it would end there at a text's end too. A block lasts until there is such a place.
 
+    Parameters
+    ----------
+    data : bytes or uint8 (N,), valid UTF-8
+    size : int
+
     Returns
     -------
     places : list of int, the first 0, the last len(data); [0] for no data
     """
+    data = np.frombuffer(data, np.uint8) if not isinstance(data, np.ndarray) else data
     places, n = [0], len(data)
     while places[-1] < n:
         low, window = places[-1] + size, 256
@@ -143,6 +153,13 @@ def safe_cut(text, pattern):
     Returns
     -------
     size : int, how many characters can go, as many as is easily known; 0 where there is no place
+
+    Raises
+    ------
+    ValueError
+        for a pattern that is none of PATTERNS.
+    UserError
+        for a lone surrogate, where it is looked at.
     """
     rule = _RULES[_checked(pattern)]
     place = text.rfind(" ", 1)

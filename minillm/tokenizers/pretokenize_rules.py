@@ -143,11 +143,12 @@ def _start_after_newlines(text, start, newline, other, one_word_at_end):
 
 
 def _all_white(white, low, high):
-    """Whether white[low:high] is all true, for each of several pairs low, high in order."""
+    """Whether white[low:high] is all true, for each of several pairs low <= high in order."""
     result = low == high
-    # Only a line that begins and ends so is worth a look.
-    maybe = np.flatnonzero(~result)
-    maybe = maybe[white[low[maybe]] & white[high[maybe] - 1]]
+    some = np.flatnonzero(~result)
+    result[some] = white[low[some]] & white[high[some] - 1]
+    # What begins and ends so is looked at in between, where there is something.
+    maybe = np.flatnonzero(result & (high - low > 2))
     if len(maybe):
         size = high[maybe] - low[maybe]
         offset = np.cumsum(size) - size
