@@ -43,7 +43,7 @@ class NGramConfig:
         probabilities were read rather than counted
     k : float > 0, what add-k adds to every count (1)
     discount : float in (0, 1), of absolute discounting and Kneser-Ney (from the counts of counts)
-    cutoff : int >= 1, the largest count that Katz discounts (5)
+    cutoff : int >= 2, the largest count that Katz discounts (5)
     factor : float in (0, 1), of stupid back-off (0.4)
     buckets : int >= 1, Jelinek-Mercer's weights for each length, by how often a context was seen:
         once, 2 or 3 times, 4 to 7 times, ... (1: one weight a length)
@@ -83,9 +83,9 @@ class NGramConfig:
         for name in ("discount", "factor"):
             if (value := getattr(self, name)) is not None and not 0 < value < 1:
                 raise UserError(f"{name} must be between 0 and 1, got {value!r}")
-        for name in ("cutoff", "buckets"):
+        for name, least in (("cutoff", 2), ("buckets", 1)):
             if (value := getattr(self, name)) is not None:
-                _whole(name, value, 1)
+                _whole(name, value, least)
         if self.compatibility not in (None, *COMPATIBILITIES):
             raise UserError(f"compatibility must be kenlm, got {self.compatibility!r}")
         self._check_weights()

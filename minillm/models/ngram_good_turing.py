@@ -82,9 +82,13 @@ def katz(length, config, notes):
     was not seen; its total is then taken one larger, as SRILM does.
     """
     largest = config.value("cutoff")
-    d, fell_back = katz_discounts(length.many(length.raw, largest + 1))
-    if fell_back:
-        notes.append(f"length {length.n}: counts too few for Katz's discounts, 0.5 taken from each")
+    d, cutoff = katz_discounts(length.many(length.raw, largest + 1))
+    if cutoff < largest:
+        instead = f"a cutoff of {cutoff}" if cutoff else "0.5 from each"
+        notes.append(
+            f"length {length.n}: counts too few for Katz's discounts up to {largest}, "
+            f"{instead} taken"
+        )
     kept = np.append(d, 1.0)[np.minimum(length.raw, largest + 1)] * length.raw  # (M,)
     total = length.sum(length.raw)
     return length.share(kept, np.where(length.sum(kept) < total, total, total + 1))
@@ -95,20 +99,22 @@ def katz_discounts(many):
 
     With n_r = many[r] for r up to k + 1, and A = (k + 1) n_{k+1} / n_1:
     d_r = (r* / r - A) / (1 - A). Where one of the n_r is zero or a d_r is not between 0 and 1, the
-    text is too small for it, and 0.5 is taken from each count up to k instead.
+    text is too small for it: a smaller k is tried, down to 2 (for k = 1 it says d_1 = 0), and in
+    the end 0.5 is taken from each count up to k.
 
     Returns
     -------
-    d : float (k + 1,)
-    fell_back : bool
+    d : float (k + 1,), 1 above the cutoff that worked
+    cutoff : int, that one; 0 if none did
     """
-    n, k = np.array(many, float), len(many) - 2
-    r = np.arange(1, k + 1)
-    if np.all(n[1:] > 0):
-        a = (k + 1) * n[k + 1] / n[1]
+    most = len(many) - 2
+    for k in range(most, 1, -1):
+        n, r = np.array(many[: k + 2], float), np.arange(1, k + 1)
+        if np.any(n[1:] == 0) or (a := (k + 1) * n[k + 1] / n[1]) >= 1:
+            continue
         star = (r + 1) * n[2:] / n[1:-1]
-        if a < 1:
-            d = (star / r - a) / (1 - a)
-            if np.all((d > 0) & (d < 1)):
-                return np.append(0, d), False
-    return np.append(0, (r - 0.5) / r), True
+        d = (star / r - a) / (1 - a)
+        if np.all((d > 0) & (d < 1)):
+            return np.concatenate([[0], d, np.ones(most - k)]), k
+    r = np.arange(1, most + 1)
+    return np.append(0, (r - 0.5) / r), 0

@@ -112,11 +112,13 @@ def three_discounts(model, seen, length):
 def katz(model, seen, length, k=5):
     n = model.counts_of_counts(length)
     d = {r: (r - 0.5) / r for r in range(1, k + 1)}
-    if all(n[r] for r in range(1, k + 2)) and (a := (k + 1) * n[k + 1] / n[1]) < 1:
-        found = {r: ((r + 1) * n[r + 1] / n[r] / r - a) / (1 - a) for r in d}
-        if all(0 < x < 1 for x in found.values()):
-            d = found
-    total = sum(seen.values()) + all(c > k for c in seen.values())
+    for cutoff in range(2, k + 1):  # the largest for which there are counts enough
+        if all(n[r] for r in range(1, cutoff + 2)):
+            a = (cutoff + 1) * n[cutoff + 1] / n[1]
+            star = {r: (r + 1) * n[r + 1] / n[r] for r in range(1, cutoff + 1)}
+            if a < 1 and all(a < star[r] / r < 1 for r in star):
+                d = {r: (star[r] / r - a) / (1 - a) for r in star}
+    total = sum(seen.values()) + all(c not in d for c in seen.values())
     share = {t: d.get(c, 1) * c / total for t, c in seen.items()}
     if len(seen) == model.vocab_size:  # nothing is unseen
         share = {t: p / sum(share.values()) for t, p in share.items()}

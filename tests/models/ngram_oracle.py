@@ -180,13 +180,15 @@ class BruteForce:
 
     def katz_discounts(self, n):
         many, k = self.many[n], self.cutoff
-        if all(many[r] for r in range(1, k + 2)) and (k + 1) * many[k + 1] < many[1]:
-            a, d = Fraction((k + 1) * many[k + 1], many[1]), {}
-            for r in range(1, k + 1):
-                d[r] = (Fraction((r + 1) * many[r + 1], many[r]) / r - a) / (1 - a)
-            if all(0 < x < 1 for x in d.values()):
-                return d
-        return {r: (r - HALF) / r for r in range(1, k + 1)}
+        while k > 1:
+            if all(many[r] for r in range(1, k + 2)) and (k + 1) * many[k + 1] < many[1]:
+                a, d = Fraction((k + 1) * many[k + 1], many[1]), {}
+                for r in range(1, k + 1):
+                    d[r] = (Fraction((r + 1) * many[r + 1], many[r]) / r - a) / (1 - a)
+                if all(0 < x < 1 for x in d.values()):
+                    return d
+            k -= 1
+        return {r: (r - HALF) / r for r in range(1, self.cutoff + 1)}
 
     def simple_good_turing(self, n):
         """Gale & Sampson 1995: Z_r, the line through their logarithms, the switch."""

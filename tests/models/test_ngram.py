@@ -214,7 +214,7 @@ def test_a_score_is_not_sold_as_a_probability():
         ),
         (lambda: NGramConfig(smoothing="add-k", k=0), "k must be above 0, got 0"),
         (lambda: NGramConfig(smoothing="kneser-ney", discount=1), "between 0 and 1, got 1"),
-        (lambda: NGramConfig(smoothing="katz", cutoff=0), "cutoff must be .* at least 1, got 0"),
+        (lambda: NGramConfig(smoothing="katz", cutoff=1), "cutoff must be .* at least 2, got 1"),
         (lambda: NGramConfig(prune=(1,)), r"prune must .* begin with 0 .* got \(1,\)"),
         (lambda: NGramConfig(prune=(0, 2, 1)), "never fall"),
         (lambda: NGramConfig(order=2, prune=(0, 0, 1)), "at most 2 whole numbers"),

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from minillm.models.ngram import NGram
 from minillm.models.ngram_config import NAMES
+from minillm.models.ngram_good_turing import katz_discounts
 from minillm.models.ngram_smoothing import SMOOTHINGS
 from minillm.tokenizers import CharTokenizer
 from tests.models.ngram_oracle import BruteForce
@@ -17,7 +18,7 @@ SETTINGS = {
     "add-k": {"k": st.sampled_from([1, 0.5, 0.01])},
     "absolute-discounting": {"discount": st.sampled_from([None, 0.75])},
     "kneser-ney": {"discount": st.sampled_from([None, 0.75])},
-    "katz": {"cutoff": st.sampled_from([1, 2, 5])},
+    "katz": {"cutoff": st.sampled_from([2, 3, 5])},
     "stupid-backoff": {"factor": st.sampled_from([0.4, 0.9])},
     "jelinek-mercer": {"buckets": st.sampled_from([1, 3])},
 }
@@ -135,3 +136,18 @@ def test_how_long_an_n_gram_was_found():
     assert model.matched([0, 1, 2, 0, 3, 0, 1, END, 2, 0, 1]).tolist() == (
         [2, 3, 3, 3, 1, 1, 2, 3, 1, 2, 3]
     )
+
+
+def test_katz_discounts_by_hand():
+    # A = 3 n3 / n1 = 0.3; 1* = 2 n2 / n1 = 0.8, 2* = 3 n3 / n2 = 0.75
+    d, cutoff = katz_discounts([0, 10, 4, 1])
+    assert np.allclose(d, [0, (0.8 - 0.3) / 0.7, (0.375 - 0.3) / 0.7])
+    assert cutoff == 2
+    # so much is freed as n1 says: the sum of n_r r (1 - d_r)
+    assert np.isclose(10 * 1 * (1 - d[1]) + 4 * 2 * (1 - d[2]), 10)
+    # no count of 5, so that 4 is too large a cutoff; 3 is, for 3* / 3 = 4 n4 / n3 / 3 is above 1
+    d, cutoff = katz_discounts([0, 10, 4, 1, 2, 0])
+    assert cutoff == 2
+    assert np.allclose(d, [0, 0.5 / 0.7, 0.075 / 0.7, 1, 1])
+    d, cutoff = katz_discounts([0, 0, 4, 1, 2, 0])
+    assert (d.tolist(), cutoff) == ([0, 0.5, 0.75, 2.5 / 3, 0.875], 0)
