@@ -31,13 +31,13 @@ def _of_evaluation(show):
 COLUMNS |= {name: _of_evaluation(show) for name, show in NUMBERS.items()}
 
 
-def evaluate_runs(runs, data, part, split, lines, json_path):
+def evaluate_runs(runs, data, part, split, lines, tokenizer, json_path):
     """Print how well RUNs predict a part of a text; of several, all on the same text."""
     rows = {}
     for run in runs:
         if run in rows:
             raise UserError(f"{run} is named twice")
-        rows[run] = _evaluated(run, data, part, split, lines)
+        rows[run] = _evaluated(run, data, part, split, lines, tokenizer)
         if len(runs) == 1:
             _print_one(run, rows[run])
     _check_same_text(rows)
@@ -56,11 +56,12 @@ def evaluate_runs(runs, data, part, split, lines, json_path):
         write_text(json_path, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
 
 
-def _evaluated(run, data, part, split, lines):
+def _evaluated(run, data, part, split, lines, tokenizer):
     """The model of a RUN, the text that it is scored on, and its Evaluation."""
-    model, where = load_run(run)
+    model, where = load_run(run, tokenizer if os.path.isfile(run) else None)
     found = read_run(run) if os.path.isdir(run) else None
-    of_arpa = {"lines": True} if os.path.isfile(run) else {}
+    # an ARPA file's words are mostly those of lines; not so the tokens of a tokenizer of ours
+    of_arpa = {"lines": tokenizer is None} if os.path.isfile(run) else {}
     saved: dict = of_arpa if found is None else found[1]
     given = bool(data)
     data = list(data or saved.get("data", ()))

@@ -6,7 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
-from minillm.cli.exporting import export_arpa
+from minillm.cli.exporting import check_arpa, export_arpa
 from minillm.cli.progress import showing
 from minillm.cli.settings import TOKENIZERS
 from minillm.cli.words import NUMBERS, duration, table
@@ -90,6 +90,8 @@ def count(kind, out, resume, given, arpa=None):
     names = {field.name for field in dataclasses.fields(NGramConfig)} if kind == "ngram" else set()
     settings = {name: value for name, value in given.items() if name in names}
     check_settings(kind, settings)
+    if arpa is not None:
+        check_arpa(settings.get("smoothing", NGramConfig.smoothing))
     text = _text(given)
     with showing(f"counting {len(text.train):,} tokens") as progress:
         model = count_model(kind, text.train, text.tokenizer, out, progress=progress, **settings)

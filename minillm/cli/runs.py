@@ -4,8 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
+from minillm.cli.progress import showing
 from minillm.errors import UserError
 from minillm.models.language_model import load_model
+from minillm.models.ngram_arpa_read import read_arpa
+from minillm.tokenizers import load_tokenizer_file
 from minillm.tree import leaves
 
 __all__ = ["find_checkpoint", "load_run"]
@@ -30,8 +33,13 @@ def find_checkpoint(run):
     raise UserError(f"{run}: no model here: neither model.json nor best nor last")
 
 
-def load_run(run):
-    """The model of a RUN, and the folder that it came from.
+def load_run(run, tokenizer=None):
+    """The model of a RUN, and the folder or ARPA file that it came from.
+
+    Parameters
+    ----------
+    run : path
+    tokenizer : str or None, what an ARPA file's words are the tokens of; None: words by white space
 
     Raises
     ------
@@ -39,7 +47,9 @@ def load_run(run):
         if there is none, it is damaged, or a weight is not a finite number.
     """
     if Path(run).is_file():
-        return _load_arpa(run), Path(run)
+        return _load_arpa(run, tokenizer), Path(run)
+    if tokenizer is not None:
+        raise UserError(f"{run}: a run has its tokenizer; another is for ARPA files")
     folder = find_checkpoint(run)
     model = load_model(folder)
     for name, weight in leaves(getattr(model, "params", {})):
@@ -49,10 +59,12 @@ def load_run(run):
     return model, folder
 
 
-def _load_arpa(path):
-    name = Path(path).name
-    if not name.endswith((".arpa", ".arpa.gz", ".lm", ".lm.gz")):
+def _load_arpa(path, tokenizer):
+    with open(path, "rb") as file:
+        start = file.read(2)
+    name = Path(path).name.removesuffix(".gz")
+    if start != b"\x1f\x8b" and not name.endswith((".arpa", ".lm")):
         raise UserError(f"{path}: a file; a run is a folder, and an ARPA file ends in .arpa or .gz")
-    from minillm.models.ngram_arpa import read_arpa
-
-    return read_arpa(path)
+    made = None if tokenizer is None else load_tokenizer_file(tokenizer)
+    with showing(f"reading {path}") as progress:
+        return read_arpa(path, made, progress=progress)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minillm.cli.decoding import decoded
 from minillm.cli.progress import showing
 from minillm.data import load_corpus
 from minillm.data.files import decode, read_text
@@ -17,9 +18,6 @@ from minillm.tokenizers.base import END
 __all__ = ["decode_ids", "encode_text", "show_languages", "show_tokens", "train_tokenizer"]
 
 CHUNK = 1 << 20  # bytes read at once
-TAIL = 16  # ids that a piece is decoded after: what joins tokens looks no further back
-UNFINISHED = 8  # ids at a piece's end that may be half a character
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 FOREIGN = {  # (kind, end of the file's name) -> how it is written
     ("bpe", ".json"): "save",  # which is Hugging Face's tokenizer.json
     ("bpe", ".tiktoken"): "save_tiktoken",
@@ -78,38 +76,12 @@ def decode_ids(file, tokenizer, special):
     """Print the text of ids, piece by piece, and nothing else: not a newline more."""
     tokenizer = open_tokenizer(tokenizer)
     try:
-        for piece in decoded(tokenizer, _numbers(file), special):
+        for piece in decoded(tokenizer, _numbers(file), special=special):
             sys.stdout.write(piece)
     except ValueError as error:  # ids out of range
         raise UserError(str(error)) from None
     if sys.stdout.isatty():
         print()
-
-
-def decoded(tokenizer, pieces, special=False):
-    """The text of ids (N,) that come in pieces cut anywhere: what `decode` makes of the whole."""
-    tail, held = np.empty(0, np.int64), np.empty(0, np.int64)
-    for ids in pieces:
-        held = np.concatenate([held, ids])
-        text, before = _after(tokenizer, tail, held, special)
-        if before and held.size <= UNFINISHED:
-            continue
-        for cut in range(min(UNFINISHED, held.size - 1) + 1):
-            text, _ = _after(tokenizer, tail, held[: held.size - cut], special)
-            if not text.endswith(REPLACEMENT):
-                break
-        yield text
-        tail = np.concatenate([tail, held[: held.size - cut]])[-TAIL:]
-        held = held[held.size - cut :]
-    if held.size:
-        yield _after(tokenizer, tail, held, special)[0]
-
-
-def _after(tokenizer, tail, ids, special):
-    """What ids add to the text of those before them, and whether their end may be unfinished."""
-    before = tokenizer.decode(tail, special=special)
-    text = tokenizer.decode(np.concatenate([tail, ids]), special=special)[len(before) :]
-    return text, text.endswith(REPLACEMENT)
 
 
 def show_tokens(file, tokenizers, text, *, html, png, colour, ids, special):

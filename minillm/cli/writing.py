@@ -2,6 +2,7 @@
 
 import sys
 
+from minillm.cli.decoding import decoded
 from minillm.cli.runs import load_run
 from minillm.errors import UserError
 from minillm.generation import beam_search
@@ -11,7 +12,6 @@ from minillm.models.language_model import encode_prompt
 __all__ = ["search", "text_pieces", "write"]
 
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def write(run, prompt, streaming, given):
@@ -33,7 +33,7 @@ def write(run, prompt, streaming, given):
     )
     if streaming is None:
         streaming = sys.stdout.isatty()
-    pieces = text_pieces(model.tokenizer, new)
+    pieces = text_pieces(model.tokenizer, new, ids)
     if streaming:
         print(prompt, end="", flush=True)
         for piece in pieces:
@@ -51,25 +51,20 @@ def search(run, prompt, beams, given):
         raise UserError(f"--beams searches and does not draw: it takes no {flag}")
     model, _ = load_run(run)
     penalty = given["length_penalty"]
+    ids = encode_prompt(model.tokenizer, prompt)
     found = beam_search(
         model,
-        encode_prompt(model.tokenizer, prompt),
+        ids,
         beams=beams,
         max_new_tokens=given["max_new_tokens"],
         stop_id=model.tokenizer.end_id if given["stop"] else None,
         **({} if penalty is None else {"length_penalty": penalty}),
     )
-    print(prompt + (model.tokenizer.decode(found[0][0]) if found else ""))
+    print(prompt + "".join(decoded(model.tokenizer, [found[0][0]] if found else (), before=ids)))
 
 
-def text_pieces(tokenizer, ids):
-    """The text of ids, piece by piece; a character of several tokens comes when it is whole."""
-    waiting: list[int] = []
-    for token in ids:
-        waiting.append(token)
-        text = tokenizer.decode(waiting)
-        if text and not text.endswith(REPLACEMENT):
-            waiting.clear()
+def text_pieces(tokenizer, ids, before=()):
+    """The text of ids that follow those of `before`, piece by piece; none is empty."""
+    for text in decoded(tokenizer, ([token] for token in ids), before=before):
+        if text:
             yield text
-    if waiting:
-        yield tokenizer.decode(waiting)

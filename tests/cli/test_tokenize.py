@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tokenizers
 
-from minillm.cli.tokenizing import decoded
+from minillm.cli.decoding import decoded
+from minillm.cli.tokenizing import open_tokenizer
 from minillm.tokenizers import load_tokenizer_file
 
 TEXT = "The baker's bread: 12 loaves, and a piece of 面包 🥖!\n\n  Who'll eat it?\n"
@@ -80,8 +81,6 @@ def test_pieces_decode_to_what_the_whole_does(minillm, book, kind):
         name = "t.json"
         size = [] if kind == "whitespace" else ["--vocab-size", 280 if kind == "bpe" else 90]
         minillm("tokenize", "train", "--kind", kind, "--data", book, "--out", name, *size)
-    from minillm.cli.tokenizing import open_tokenizer
-
     tokenizer = open_tokenizer(name)
     ids = tokenizer.encode(book.read_text()[:300] + TEXT)
     for size in (1, 2, 7, 64):
