@@ -41,7 +41,7 @@ class ByteTokenizer(Surface):
 
     def token_name(self, id):
         """A character of ASCII as it is, any other byte as <0xE6>."""
-        return super().token_name(id) if id < 128 or id == self.end_id else f"<0x{id:02X}>"
+        return f"<0x{id:02X}>" if 128 <= id < self.end_id else super().token_name(id)
 
     def unknown_bytes(self, text):
         return 0

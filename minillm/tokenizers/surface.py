@@ -139,7 +139,13 @@ class Surface:
         return [self.decode(ids, special=special) for ids in rows]
 
     def token_name(self, id):
-        """How a token is shown: its text, white space and all, or its name."""
+        """How a token is shown: its text, white space and all, or its name.
+
+        Raises
+        ------
+        ValueError
+            for an id out of range.
+        """
         return self.decode([id], special=True)
 
     def save(self, path):

@@ -12,7 +12,7 @@ import numpy as np
 import regex
 
 from minillm.errors import UserError
-from minillm.tokenizers.base import END, documents, utf8
+from minillm.tokenizers.base import END, check_ids, documents, utf8
 from minillm.tokenizers.surface import Surface, regroup
 
 __all__ = ["WordTokenizer"]
@@ -138,7 +138,7 @@ class WordTokenizer(Surface):
         return cls(words, split="whitespace", end=end, unknown=unknown)
 
     def token_name(self, id):
-        return self.words[id]
+        return self.words[check_ids([id], self.vocab_size)[0]]
 
     def _encode(self, text):
         rows = [np.empty(0, np.int32)]

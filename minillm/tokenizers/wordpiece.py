@@ -16,7 +16,7 @@ import numpy as np
 
 from minillm.errors import UserError
 from minillm.files import write_text
-from minillm.tokenizers.base import utf8
+from minillm.tokenizers.base import check_ids, utf8
 from minillm.tokenizers.bert_text import BertText
 from minillm.tokenizers.surface import Surface
 from minillm.tokenizers.wordpiece_files import (
@@ -138,12 +138,12 @@ class WordPieceTokenizer(Surface):
     @classmethod
     def from_vocabulary(cls, path, **settings):
         """Read a vocab.txt, as BERT's models have it: a token a line."""
-        return cls(read_vocabulary(path), **settings)
+        return _named(path, cls, read_vocabulary(path), **settings)
 
     @classmethod
     def from_tokenizer_json(cls, path):
         """Read a Hugging Face tokenizer.json that holds a WordPiece model behind BERT's words."""
-        return cls(**read_tokenizer_json(path))
+        return _named(path, cls.from_dict, read_tokenizer_json(path))
 
     def save_vocabulary(self, path):
         """Write a vocab.txt; it says nothing of lower case and the other settings."""
@@ -154,7 +154,7 @@ class WordPieceTokenizer(Surface):
         write_text(path, json.dumps(to_tokenizer_json(self), ensure_ascii=False, indent=2) + "\n")
 
     def token_name(self, id):
-        return self.tokens[id]
+        return self.tokens[check_ids([id], self.vocab_size)[0]]
 
     def pieces(self, word):
         """The ids of one word: the specification, Devlin et al.'s greedy longest match first."""
@@ -272,6 +272,14 @@ SETTINGS = {  # what is saved, and what it must be
     "special_tokens": _is_strings,
     "tokens": _is_strings,
 }
+
+
+def _named(path, function, *given, **settings):
+    """What the function returns; a fault of a file's content is told with its name."""
+    try:
+        return function(*given, **settings)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def _check(tokens, ids, unknown, end):

@@ -1,9 +1,7 @@
 """Other programs' WordPiece files: BERT's vocab.txt and Hugging Face's tokenizer.json."""
 
-from pathlib import Path
-
 from minillm.errors import UserError
-from minillm.files import read_json, write_text
+from minillm.files import read_chunks, read_json, write_text
 from minillm.tokenizers.wordpiece_train import PREFIX
 
 __all__ = ["read_tokenizer_json", "read_vocabulary", "to_tokenizer_json", "write_vocabulary"]
@@ -17,12 +15,7 @@ def read_vocabulary(path):
     UserError
         if the file cannot be read or is not UTF-8.
     """
-    try:
-        text = Path(path).read_bytes().decode("utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8: {error}") from None
+    text = "".join(read_chunks(path))
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
 
@@ -103,19 +96,20 @@ def read_tokenizer_json(path):
     try:
         model, text = saved["model"], saved["normalizer"]
         kinds = (model["type"], text["type"], saved["pre_tokenizer"]["type"])
-        vocabulary = model["vocab"]
+        vocabulary = dict(model["vocab"].items())
         prefix = model.get("continuing_subword_prefix", PREFIX)
         special = {t["content"]: t["id"] for t in saved.get("added_tokens", []) if t["special"]}
         unknown = model["unk_token"]
-    except (KeyError, TypeError, AttributeError) as error:
+        tokens = vocabulary | special
+        numbers = sorted(int(number) for number in tokens.values())
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{path} is no WordPiece tokenizer.json: {error!r}") from None
     if kinds != ("WordPiece", "BertNormalizer", "BertPreTokenizer") or prefix != PREFIX:
         raise UserError(
             f"{path}: WordPiece, BertNormalizer, BertPreTokenizer and {PREFIX!r} are "
             f"understood, got {', '.join(map(str, kinds))} and {prefix!r}"
         )
-    tokens = {**vocabulary, **special}
-    if sorted(tokens.values()) != list(range(len(tokens))):
+    if numbers != list(range(len(tokens))):
         raise UserError(f"{path}: the ids of its vocabulary are not 0 to {len(tokens) - 1}")
     return {
         "tokens": sorted(tokens, key=tokens.__getitem__),

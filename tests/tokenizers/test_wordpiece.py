@@ -288,6 +288,14 @@ def test_a_damaged_description_is_refused(ours, change, message):
     ("change", "message"),
     [
         ({"model": {"type": "BPE"}}, "no WordPiece tokenizer.json"),
+        (
+            {"model": {"type": "WordPiece", "unk_token": "[UNK]", "vocab": ["a"]}},
+            r"t\.json is no WordPiece tokenizer\.json",
+        ),
+        (
+            {"model": {"type": "WordPiece", "unk_token": 3, "vocab": {}}, "added_tokens": []},
+            r"t\.json: a saved wordpiece tokenizer cannot have 'unknown' as 3",
+        ),
         ({"normalizer": None}, "no WordPiece tokenizer.json"),
         ({"pre_tokenizer": {"type": "Whitespace"}}, "got WordPiece, BertNormalizer, Whitespace"),
     ],
