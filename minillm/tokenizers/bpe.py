@@ -217,6 +217,10 @@ class BPETokenizer(Surface):
         token_of, (pairs, _, _) = self._token_of, pairs_by_rank(self.vocabulary)
         return [(token_of[left], token_of[right]) for left, right in pairs]
 
+    def __reduce__(self):
+        """Pickled by its description: the words seen before, and their lock, stay behind."""
+        return type(self).from_dict, (self.to_dict(),)
+
     def to_dict(self):
         return {"kind": self.kind} | bpe_files.to_json(self)
 

@@ -16,6 +16,7 @@ from minillm.tokenizers.pretokenize import PATTERNS
 __all__ = [
     "from_json",
     "from_tokenizer_json",
+    "named_tokens",
     "read_pairs",
     "read_tokens",
     "to_json",
@@ -89,7 +90,6 @@ def write_tokenizer_json(tokenizer, path):
         regex = {"Regex": SPLIT[tokenizer.pattern]}
         split = {"type": "Split", "pattern": regex, "behavior": "Isolated", "invert": False}
         splits = {"type": "Sequence", "pretokenizers": [split, byte_level]}
-    vocabulary = {to_text(token): i for token, i in tokenizer.vocabulary.items()}
     model = {
         "type": "BPE",
         "dropout": None,
@@ -99,7 +99,7 @@ def write_tokenizer_json(tokenizer, path):
         "fuse_unk": False,
         "byte_fallback": False,
         "ignore_merges": tokenizer.whole_words,
-        "vocab": dict(sorted(vocabulary.items(), key=lambda item: item[1])),
+        "vocab": named_tokens(tokenizer),
         "merges": [[to_text(a), to_text(b)] for a, b in tokenizer.ranked_pairs()],
     }
     file = {
@@ -147,6 +147,23 @@ def from_tokenizer_json(saved):
         "add_prefix_space": prefix,
         "whole_words": bool(model.get("ignore_merges")),
     }
+
+
+def named_tokens(tokenizer):
+    """{string: id} of all tokens by their ids, special ones among them.
+
+    Hugging Face gives a special token that the vocabulary lacks the next free id, not its own.
+
+    Raises
+    ------
+    UserError
+        for a special token with the name of another token.
+    """
+    tokens = {to_text(token): i for token, i in tokenizer.vocabulary.items()}
+    for name in tokenizer.special_tokens:
+        if name in tokens:
+            raise UserError(f"the special token {name!r} has another token's name in the file")
+    return dict(sorted((tokens | tokenizer.special_tokens).items(), key=lambda item: item[1]))
 
 
 def _added(tokens, vocabulary, merges):

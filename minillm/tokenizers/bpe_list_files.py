@@ -11,7 +11,7 @@ from pathlib import Path
 from minillm.errors import UserError
 from minillm.files import read_chunks, read_json, write_bytes, write_text
 from minillm.tokenizers.bpe_alphabet import to_text
-from minillm.tokenizers.bpe_files import read_pairs, read_tokens
+from minillm.tokenizers.bpe_files import named_tokens, read_pairs, read_tokens
 
 __all__ = ["read_gpt2", "read_tiktoken", "write_gpt2", "write_tiktoken"]
 
@@ -28,9 +28,7 @@ def write_gpt2(tokenizer, folder):
         raise UserError(
             "vocab.json and merges.txt can only hold a tokenizer with the pattern 'gpt2' and merges"
         )
-    vocabulary = {to_text(token): i for token, i in tokenizer.vocabulary.items()}
-    vocabulary |= tokenizer.special_tokens
-    vocabulary = dict(sorted(vocabulary.items(), key=lambda item: item[1]))
+    vocabulary = named_tokens(tokenizer)
     lines = [f"{to_text(left)} {to_text(right)}" for left, right in tokenizer.merges]
     folder = Path(folder)
     write_text(folder / "vocab.json", json.dumps(vocabulary, ensure_ascii=False) + "\n")

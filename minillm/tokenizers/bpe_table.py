@@ -41,7 +41,9 @@ class WordTable:
         self._table = HashTable()
         self._lock = threading.Lock()
         self._apart: dict[bytes, int] = {}  # words whose key is another word's
-        self._fresh: list[tuple[np.ndarray, np.ndarray]] = []  # bytes, lengths of the unmerged
+        # The words not yet merged: number of the first -> bytes and lengths. What is kept below
+        # only counts when the last of its arrays has it, so that an interrupt leaves no half.
+        self._fresh: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._lengths = _Growing(np.int64)  # (W,) bytes of each word
         self._bodies = _Growing(np.int64)  # (W,) where a long word begins in _pieces
         self._pieces = _Growing(np.uint64)  # the long words, 8 bytes each, the last filled with 0
@@ -109,16 +111,16 @@ class WordTable:
 
     def _append(self, data, starts, lengths):
         """New numbers for words; their bytes are kept until merged, long ones' for good."""
-        made = np.arange(self._lengths.size, self._lengths.size + len(starts), dtype=np.int32)
-        self._fresh.append((data.take(spread(starts, lengths)), lengths))
+        first, text = self._lengths.size, self._pieces.size
+        self._fresh[first] = data.take(spread(starts, lengths)), lengths
         long = lengths > 8
         size, pieces = _pieces_of(_windows(data), starts[long], lengths[long])
         bodies = np.zeros(len(starts), np.int64)
-        bodies[long] = self._pieces.size + np.cumsum(size) - size
-        self._pieces.append(pieces)
-        self._bodies.append(bodies)
-        self._lengths.append(lengths)
-        return made
+        bodies[long] = text + np.cumsum(size) - size
+        self._pieces.put(text, pieces)
+        self._bodies.put(first, bodies)
+        self._lengths.put(first, lengths)
+        return np.arange(first, first + len(starts), dtype=np.int32)
 
     def _set_apart(self, word):
         """The number of a word whose key is another word's."""
@@ -160,18 +162,19 @@ class WordTable:
 
     def _merge_fresh(self):
         with self._lock:
-            if not self._fresh:
+            done, known = self._tails.size, self._lengths.size
+            fresh = [self._fresh[i] for i in sorted(self._fresh) if done <= i < known]
+            if not fresh:
                 return
-            lengths = np.concatenate([sizes for _, sizes in self._fresh])
-            data = np.concatenate([text for text, _ in self._fresh])
+            lengths = np.concatenate([sizes for _, sizes in fresh])
+            data = np.concatenate([text for text, _ in fresh])
             ids, counts = self._merge(data, np.cumsum(lengths) - lengths, lengths)
-            self._fresh = []
-            first = np.cumsum(counts) - counts
-            tails = self._tokens.size + first + 1
-            self._heads.append(ids[first])
-            self._extra.append(counts - 1)
-            self._tokens.append(ids)
-            self._tails.append(tails)  # the last: whoever sees it may read the others
+            first, place = np.cumsum(counts) - counts, self._tokens.size
+            self._heads.put(done, ids[first])
+            self._extra.put(done, counts - 1)
+            self._tokens.put(place, ids)
+            self._tails.put(done, place + first + 1)
+            self._fresh = {}
 
 
 def hash_words(pieces, sizes):
@@ -212,18 +215,19 @@ def _pieces_of(windows, starts, lengths):
 
 
 class _Growing:
-    """An array that can be appended to; `data[:size]` is valid."""
+    """An array that can grow; `data[:size]` is valid."""
 
     def __init__(self, dtype):
         self.data, self.size = np.empty(1 << 10, dtype), 0
 
-    def append(self, values):
-        size = self.size + len(values)
+    def put(self, place, values):
+        """Let the array end in these values, from a place on."""
+        size = place + len(values)
         if size > len(self.data):
             data = np.empty(2 * size, self.data.dtype)
-            data[: self.size] = self.data[: self.size]
-            data[self.size : size] = values
+            data[:place] = self.data[:place]
+            data[place:size] = values
             self.data = data
         else:
-            self.data[self.size : size] = values
+            self.data[place:size] = values
         self.size = size

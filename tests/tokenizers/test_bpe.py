@@ -1,4 +1,6 @@
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -153,6 +155,13 @@ def test_to_dict_and_back_through_json(pattern):
     again = BPETokenizer.from_dict(json.loads(json.dumps(by_ranks.to_dict())))
     assert again.merges is None
     assert np.array_equal(again.encode(TEXT), tokenizer.encode(TEXT))
+
+
+def test_pickled_and_copied():
+    tokenizer = trained()
+    for again in (pickle.loads(pickle.dumps(tokenizer)), copy.deepcopy(tokenizer)):
+        assert again.to_dict() == tokenizer.to_dict()
+        assert np.array_equal(again.encode(TEXT), tokenizer.encode(TEXT))
 
 
 @pytest.mark.parametrize("repeat", [1, 1000])  # the short way, and the one by arrays

@@ -15,7 +15,7 @@ from minillm.tokenizers.bpe_encode import BLOCK, Encoder
 from minillm.tokenizers.bpe_hash import HashTable
 from minillm.tokenizers.bpe_merge import Merges
 from minillm.tokenizers.bpe_short import ShortTexts
-from minillm.tokenizers.bpe_table import PADDING, WordTable
+from minillm.tokenizers.bpe_table import PADDING, WordTable, _Growing
 from minillm.tokenizers.pretokenize import PATTERNS, split_simple
 from tests.tokenizers.bpe_samples import ANY_TEXT, HARD, TEXT, trained
 
@@ -219,6 +219,24 @@ def test_the_table_of_words_is_dropped_when_it_is_large():
     kept = Encoder(merges, "gpt2")
     assert np.array_equal(kept.encode(text), expected)
     assert kept._words.nbytes < 1 << 20
+
+
+@pytest.mark.parametrize("step", range(14))
+def test_an_interrupt_leaves_nothing_half_done(monkeypatch, step):
+    tokenizer, text = by_arrays(trained()), TEXT * 3
+    tokenizer.encode(text[:60])
+    put, steps = _Growing.put, iter([*range(step), None])
+
+    def interrupted(array, place, values):
+        if next(steps, 0) is None:
+            raise KeyboardInterrupt
+        put(array, place, values)
+
+    monkeypatch.setattr(_Growing, "put", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tokenizer.encode(text)
+    for piece in (text[40:], text[:100], "another heron, a longer word: interruption", text):
+        assert tokenizer.encode(piece).tolist() == trained().encode(piece).tolist()
 
 
 def test_threads_share_a_tokenizer():

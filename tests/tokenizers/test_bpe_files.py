@@ -74,6 +74,22 @@ def test_a_file_of_hugging_face_is_read(tmp_path, split):
     assert BPETokenizer.load(tmp_path / "old.json").to_dict() == ours.to_dict()
 
 
+def test_special_ids_anywhere_are_kept(tmp_path):
+    made = trained()
+    names = {END: 900, "<pad>": 700, "<a b>": 701}
+    ours = BPETokenizer(made.vocabulary, made.merges, special_tokens=names)
+    ours.save(tmp_path / "tokenizer.json")
+    theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    text = f"<pad>heron<a b>{END}"
+    assert theirs.encode(text).ids == ours.encode(text, special="all").tolist()
+    again = BPETokenizer.load(tmp_path / "tokenizer.json")
+    assert again.special_tokens == names
+    assert again.end_id == 900
+    clash = BPETokenizer(made.vocabulary, made.merges, special_tokens={"he": 900})
+    with pytest.raises(UserError, match="special token 'he' has another token's name"):
+        clash.save(tmp_path / "clash.json")
+
+
 @pytest.mark.parametrize("pattern", ["gpt2", "cl100k"])
 def test_ranks_are_written_for_hugging_face(tmp_path, pattern):
     made = trained(pattern)
