@@ -19,7 +19,7 @@ def check_segments(hypotheses, references):
     Parameters
     ----------
     hypotheses : S str
-    references : S entries, each a str or several
+    references : S entries, each a str, or a list or tuple of several
 
     Raises
     ------
@@ -32,7 +32,7 @@ def check_segments(hypotheses, references):
         if isinstance(given, str):
             raise ValueError(f"{name} must be a list with an entry per segment, got a str")
     hypotheses = list(hypotheses)
-    references = [[r] if isinstance(r, str) or r is None else list(r) for r in references]
+    references = [list(r) if isinstance(r, list | tuple) else [r] for r in references]
     if len(hypotheses) != len(references):
         raise UserError(
             f"each hypothesis needs its references, got {len(hypotheses)} hypotheses "

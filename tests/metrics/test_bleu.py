@@ -37,6 +37,9 @@ def test_by_hand():
     result = bleu(["the cat sat on"], [CAT], max_order=1)
     assert result.brevity_penalty == pytest.approx(math.exp(-0.5))
     assert result.score == pytest.approx(75 * math.exp(-0.5))
+    # no n-gram longer than two: left out, or nothing
+    assert bleu(["a b"], ["a b"], effective_order=True).score == pytest.approx(100)
+    assert bleu(["a b"], ["a b"]).score == 0
     # the nearest length, the shorter of two that are as near
     result = bleu(["a b c d"], [["a b c d e f", "a b", "a b c d e f g"]])
     assert result.reference_length == 2
