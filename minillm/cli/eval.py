@@ -47,9 +47,15 @@ PARTS = ("train", "validation", "test", "all")
     metavar="FILE",
     help="Of an ARPA file: whose tokens its words are. [default: words between white space]",
 )
+@click.option(
+    "--mix",
+    type=OneOf("mix", ("linear", "log-linear")),
+    metavar="NAME",
+    help="A mixture of the RUNs too, linear or log-linear; weights from the validation part.",
+)
 @click.option("--json", "json_path", metavar="FILE", help="Write the numbers to this file too.")
 @backend_option
-def eval_(runs, data, part, split, lines, tokenizer, json_path, backend):
+def eval_(runs, data, part, split, lines, tokenizer, mix, json_path, backend):
     """Say how well RUN predicts a text: bits per byte, perplexity and accuracy.
 
     RUN is a run's folder (its best weights, else its last), the folder of one checkpoint, or an
@@ -59,4 +65,4 @@ def eval_(runs, data, part, split, lines, tokenizer, json_path, backend):
     with using_backend(backend):
         from minillm.cli.evaluating import evaluate_runs
 
-        evaluate_runs(runs, data, part, split, lines, tokenizer, json_path)
+        evaluate_runs(runs, data, part, split, lines, tokenizer, json_path, mix)

@@ -4,14 +4,16 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable
+from typing import Any
 
 from minillm.cli.runs import load_run
 from minillm.cli.words import NUMBERS, table
-from minillm.data import load_corpus, split_documents
+from minillm.data import encode_documents, load_corpus, split_documents
 from minillm.data.prepare import by_line, split_lines
 from minillm.errors import UserError
 from minillm.files import write_text
 from minillm.metrics import evaluate
+from minillm.models.mixture import LinearMixture, LogLinearMixture
 from minillm.training.run_file import read_run
 
 __all__ = ["evaluate_runs"]
@@ -31,7 +33,7 @@ def _of_evaluation(show):
 COLUMNS |= {name: _of_evaluation(show) for name, show in NUMBERS.items()}
 
 
-def evaluate_runs(runs, data, part, split, lines, tokenizer, json_path):
+def evaluate_runs(runs, data, part, split, lines, tokenizer, json_path, mix=None):
     """Print how well RUNs predict a part of a text; of several, all on the same text."""
     rows = {}
     for run in runs:
@@ -41,7 +43,9 @@ def evaluate_runs(runs, data, part, split, lines, tokenizer, json_path):
         if len(runs) == 1:
             _print_one(run, rows[run])
     _check_same_text(rows)
-    if len(runs) > 1:
+    if mix is not None:
+        rows[f"{mix} mixture"] = _mixed(mix, list(rows.values()))
+    if len(rows) > 1:
         first = rows[runs[0]]
         print(f"{first['part']} of {first['text']}: {first['evaluation'].bytes:,} bytes")
         print(table(rows, COLUMNS))
@@ -84,9 +88,28 @@ def _evaluated(run, data, part, split, lines, tokenizer):
         "part": part,
         "text": corpus.description,
         "documents": documents,
+        "validation": parts.validation,
+        "newlines": len(documents) if lines else 0,
         "evaluation": evaluate(model, documents, more_bytes=len(documents) if lines else 0),
         "unknown_bytes": sum(model.tokenizer.unknown_bytes(d.text) for d in documents),
     }
+
+
+def _mixed(mix, rows):
+    """A mixture of the rows' models as a row of its own, its weights from the validation part."""
+    first = rows[0]
+    if first["part"] in ("validation", "all"):
+        raise UserError(
+            "--mix finds its weights on the validation part: score another, --part test"
+        )
+    if not first["validation"]:
+        raise UserError("--mix finds its weights on the validation part, which is empty")
+    kind: Any = {"linear": LinearMixture, "log-linear": LogLinearMixture}[mix]
+    ids = encode_documents(first["validation"], first["model"].tokenizer)
+    model = kind.fit([row["model"] for row in rows], ids)
+    weights = ", ".join(f"{weight:.4f}" for weight in model.weights)
+    evaluation = evaluate(model, first["documents"], more_bytes=first["newlines"])
+    return first | {"model": model, "evaluation": evaluation, "note": f"weights {weights}"}
 
 
 def _check_same_text(rows):
@@ -114,6 +137,8 @@ def _print_one(run, row):
 
 
 def _notes(row, already_told=False):
+    if "note" in row:
+        yield row["note"]
     if row["evaluation"].impossible and not already_told:
         yield row["evaluation"].impossible
     if row["unknown_bytes"]:

@@ -159,3 +159,17 @@ def test_words_are_written_with_spaces_between(minillm, book):
             assert set(words) <= {*book.read_text().split(), "<unk>"}
         texts.append(done.out)
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("mix", ["linear", "log-linear"])
+def test_a_mixture_stands_in_the_table(minillm, mistake, trained, book, mix):
+    minillm("train", "unigram", "--data", book, "--out", "run")
+    done = minillm("eval", trained / "ngram", "run", "--mix", mix, "--json", "e.json")
+    assert done.code == 0, done
+    told = json.loads(Path("e.json").read_text())
+    assert told[f"{mix} mixture"]["kind"] == f"{mix}-mixture"
+    assert f"{mix} mixture: weights 0." in done.out or "weights 1." in done.out
+    best = min(row["bits_per_byte"] for name, row in told.items() if "mixture" not in name)
+    assert told[f"{mix} mixture"]["bits_per_byte"] < best + 0.1
+    error = mistake("eval", trained / "ngram", "run", "--mix", mix, "--part", "validation")
+    assert "score --part test" in error
