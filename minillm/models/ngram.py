@@ -84,6 +84,9 @@ class NGram(NextToken):
         UserError
             for a setting out of range, no ids at all, or more than fit in memory.
         """
+        known = [field.name for field in dataclasses.fields(NGramConfig)]
+        if extra := sorted(settings.keys() - set(known)):
+            raise UserError(f"ngram has no setting {extra[0]!r}; there are: {', '.join(known)}")
         config = NGramConfig(**settings)
         size, end = tokenizer.vocab_size, tokenizer.end_id
         ids = check_ids(ids, size)

@@ -1,6 +1,7 @@
 """What an n-gram model is counted and smoothed with."""
 
 import dataclasses
+import math
 
 from minillm.errors import UserError
 
@@ -78,11 +79,9 @@ class NGramConfig:
         for name, (readers, _) in READ_BY.items():
             if getattr(self, name) is not None and self.smoothing not in readers:
                 raise UserError(f"{self.smoothing} has no {name}: it is for {_or(readers)}")
-        if self.k is not None and not self.k > 0:
-            raise UserError(f"k must be above 0, got {self.k!r}")
-        for name in ("discount", "factor"):
-            if (value := getattr(self, name)) is not None and not 0 < value < 1:
-                raise UserError(f"{name} must be between 0 and 1, got {value!r}")
+        _number("k", self.k, math.inf)
+        _number("discount", self.discount, 1)
+        _number("factor", self.factor, 1)
         for name, least in (("cutoff", 2), ("buckets", 1)):
             if (value := getattr(self, name)) is not None:
                 _whole(name, value, least)
@@ -103,19 +102,23 @@ class NGramConfig:
     def _check_weights(self):
         if self.weights is None:
             return
-        weights, shape = tuple(map(tuple, self.weights)), (self.order, self.value("buckets"))
-        if [len(w) for w in weights] != [shape[1]] * shape[0] or not all(
-            0 <= x < 1 for w in weights for x in w
-        ):
+        n, many = self.order, self.value("buckets")
+        try:
+            weights = tuple(tuple(float(x) for x in row) for row in self.weights)
+            fit = [len(row) for row in weights] == [many] * n
+            fit = fit and all(0 <= x < 1 for row in weights for x in row)
+        except (TypeError, ValueError):
+            fit = False
+        if not fit:
             raise UserError(
-                f"weights must be {shape[0]} times {shape[1]} numbers in [0, 1), got {weights}"
+                f"weights must be {n} times {many} numbers in [0, 1), got {self.weights!r}"
             )
         object.__setattr__(self, "weights", weights)
 
     def _check_prune(self):
         if self.prune is None:
             return
-        prune = tuple(self.prune)
+        prune = tuple(self.prune) if isinstance(self.prune, tuple | list) else (self.prune,)
         for value in prune:
             _whole("prune", value, 0)
         if not prune or prune[0] or list(prune) != sorted(prune) or len(prune) > self.order:
@@ -126,8 +129,16 @@ class NGramConfig:
         object.__setattr__(self, "prune", prune)
 
 
+def _number(name, value, high):
+    """Refuse what is no number between 0 and `high`, both excluded; None is right."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (number and 0 < value < high):
+        what = "a number above 0" if high == math.inf else f"between 0 and {high}"
+        raise UserError(f"{name} must be {what}, got {value!r}")
+
+
 def _whole(name, value, least):
-    if not isinstance(value, int) or value < least:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise UserError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
