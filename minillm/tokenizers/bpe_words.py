@@ -17,7 +17,7 @@ from minillm.tokenizers.pretokenize_rules import BORDER
 
 __all__ = ["Words", "count_words"]
 
-BATCH = 1 << 21  # bytes of text counted at once
+BATCH = 1 << 19  # bytes of text counted at once, few enough to stay in the cache
 SHORT = 7  # bytes of a word that fit into an integer beside their number
 LONG = 256  # bytes; words beyond that are few, and are left to a dict
 

@@ -89,6 +89,21 @@ def test_merges_of_real_text_are_hugging_faces(min_frequency):
     check(REAL, 2000, min_frequency=min_frequency)
 
 
+def test_alphabet_and_special_tokens_do_not_change_merges():
+    """Hugging Face's other ways to begin: the bytes that occur alone, and special tokens."""
+    documents = [CODE, CHINESE, EMOJI]
+    seen = len(set("".join(documents).encode()))
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=2 + seen + 200, special_tokens=["<|endoftext|>", "<pad>"], show_progress=False
+    )
+    tokenizer.train_from_iterator(documents, trainer)
+    merges = json.loads(tokenizer.to_str())["model"]["merges"]
+    ours = train_merges(documents, n_merges=200)
+    assert [[shown(a), shown(b)] for a, b in ours] == merges
+
+
 def test_merges_end_where_pairs_are_too_rare():
     for least in (0, 1, 2, 5, 20, 10**6):
         check([CODE + CHINESE], 10_000, min_frequency=least)
