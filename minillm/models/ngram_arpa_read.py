@@ -155,17 +155,22 @@ class _Reader:
         words: list[bytes] = []
         p, weight = [], []
         for at, line in enumerate(lines, start=1):
-            fields = line.split()
+            if b"\t" in line:
+                number, gram, *rest = line.split(b"\t")
+                fields = gram.split(b" ")
+            else:
+                number, *fields = line.split() or [b""]
+                fields, rest = fields[:n], fields[n:]
             try:
-                if len(fields) not in (n + 1, n + 2):
+                if len(fields) != n or b"" in fields or len(rest) > 1:
                     raise ValueError
-                p.append(float(fields[0]))
-                weight.append(float(fields[n + 1]) if len(fields) > n + 1 else 0.0)
+                p.append(float(number))
+                weight.append(float(rest[0]) if rest else 0.0)
             except ValueError:
                 shown = line.decode(errors="replace")
                 what = f"expected a number, {n} words and perhaps a number, got {shown!r}"
                 raise self._error(what, self.line + at) from None
-            words += fields[1 : n + 1]
+            words += fields
         return words, p, weight
 
     def _name(self, word, line, escaped):

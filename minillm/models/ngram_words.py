@@ -21,7 +21,7 @@ import numpy as np
 from minillm.errors import UserError
 from minillm.models.ngram_counts import worker_pool
 
-__all__ = ["Words", "read_words"]
+__all__ = ["Words", "line_ends", "read_words"]
 
 PIECE = 1 << 19  # bytes, and words, looked at together
 LONG = 512  # bytes; longer words are looked at one by one
@@ -149,18 +149,44 @@ def _spans(data, size):
 def _look(text, span):
     """The _Piece of the bytes from span[0] to span[1], the last of which ends a line."""
     part = text.bytes[slice(*span)]
-    newline = part == NEWLINE
-    space = part - np.uint8(TAB) < np.uint8(SPACES_FROM_TAB)
-    space |= part == SPACE
-    marks = ~space
-    marks[1:] &= space[:-1]  # where words begin
-    marks |= newline
-    marks = np.flatnonzero(marks)
+    space, newline = _space(part)
+    marks = _marks(space, newline)
     line_end = newline[marks]
     start = marks[~line_end]
     size = np.flatnonzero(space[1:] > space[:-1]) + 1 - start
     start += span[0]
     return _Piece(start, size, line_end, _hashes(text, start, size))
+
+
+def _space(part):
+    """Which bytes are white space, and which end a line."""
+    newline = part == NEWLINE
+    space = part - np.uint8(TAB) < np.uint8(SPACES_FROM_TAB)
+    space |= part == SPACE
+    return space, newline
+
+
+def _marks(space, newline):
+    """Where words begin and lines end, one after the other."""
+    marks = ~space
+    marks[1:] &= space[:-1]
+    marks |= newline
+    return np.flatnonzero(marks)
+
+
+def line_ends(data):
+    """Of a text's words and line ends, one after the other, which are line ends: bool (N,).
+
+    data : bytes; what stands behind the last line feed counts as words
+    """
+    parts = [np.empty(0, bool)]
+    start = 0
+    while start < len(data):  # up to a line feed, or to the end
+        stop = data.find(b"\n", start + PIECE - 1) + 1 or len(data)
+        space, newline = _space(np.frombuffer(data, np.uint8)[start:stop])
+        parts.append(newline[_marks(space, newline)])
+        start = stop
+    return np.concatenate(parts)
 
 
 def _hashes(text, start, size):

@@ -1,0 +1,78 @@
+"""N-gram models of words from a text, a line a sentence, and scores of lines: as KenLM is used."""
+
+from pathlib import Path
+
+import numpy as np
+
+from minillm.errors import UserError
+from minillm.models.ngram import NGram
+from minillm.models.ngram_words import line_ends, read_words
+from minillm.tokenizers.word import WordTokenizer
+
+__all__ = ["score_lines", "train_on_lines"]
+
+BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
+
+
+def train_on_lines(text, *, order=5, progress=None, **settings):
+    """Count the words of a text, each line a document; what `lmplz` does.
+
+    The vocabulary is all words that occur, the most frequent first, then END and UNKNOWN.
+
+    Parameters
+    ----------
+    text : path of a file in UTF-8, or the bytes of one
+    order : int
+    progress : function of (lengths counted, order) or None
+    settings : of NGramConfig, such as compatibility="kenlm" for the very numbers of lmplz
+
+    Returns
+    -------
+    model : NGram, with a WordTokenizer by white space
+
+    Raises
+    ------
+    UserError
+        if the file cannot be read or is not UTF-8, if <s>, </s> or <unk> is a word of the text, or
+        there is no line at all.
+    """
+    try:
+        data = text if isinstance(text, bytes) else Path(text).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {text}: {error.strerror or error}") from None
+    words = read_words(data)
+    del data
+    for name in {BEGIN, END, UNKNOWN} & set(words.names):
+        raise UserError(f"the text holds the word {name!r}, which has a meaning of its own")
+    tokenizer = WordTokenizer.from_words(words.names, end=END, unknown=UNKNOWN)
+    return NGram.train(words.ids, tokenizer, order=order, progress=progress, **settings)
+
+
+def score_lines(model, lines):
+    """log10 of the probability of each word and each line's end; what `full_scores` gives.
+
+    Parameters
+    ----------
+    model : NGram, with a WordTokenizer by white space
+    lines : iterable of str, without line feeds
+
+    Returns
+    -------
+    log10_p : float64 (N,), of the words of all lines, after each line's of its end
+    stop : int64 (lines,), where in it each line ends: line i has log10_p[stop[i - 1] : stop[i]]
+
+    Raises
+    ------
+    ValueError
+        for a line with a line feed in it.
+    """
+    lines = list(lines)
+    text = "\n".join([*lines, ""])
+    ids = model.tokenizer.encode(text)
+    is_end = line_ends(text.encode())  # (N,)
+    stop = np.flatnonzero(is_end) + 1
+    if len(stop) != len(lines):
+        raise ValueError(f"{len(lines)} lines hold {len(stop) - len(lines)} line feeds")
+    tokens = np.full(len(is_end), model.tokenizer.end_id)
+    tokens[~is_end] = ids
+    return model.log_p(tokens) / np.log(10), stop
