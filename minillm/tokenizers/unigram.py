@@ -118,12 +118,15 @@ class UnigramTokenizer(Surface):
     def _encode(self, text):
         utf8(text)
         prepared = self._normalizer.prepare(text)
-        return self._tokens(self._encoder.path(prepared)[0], prepared)[0]
+        path = self._encoder.ids(prepared)
+        if self._unknown not in path:
+            return path
+        return self._tokens(path, prepared)[0]
 
     def _spans(self, text):
         utf8(text)
         prepared, origin = self._normalizer.align(text)
-        ids, places = self._tokens(self._encoder.path(prepared)[0], prepared)
+        ids, places = self._tokens(self._encoder.ids(prepared), prepared)
         return ids, origin[places]
 
     def _tokens(self, path, prepared):

@@ -23,6 +23,7 @@ BLOCK = 1 << 13  # segments whose sums are added up at once
 KEPT = 1 << 18  # solved segments kept
 RESET = np.float32(100000)
 PAIRS = 1 << 22  # a power of two
+SHORT = 512  # characters of a text for which one segment after the other is faster
 
 
 class Encoder:
@@ -53,7 +54,37 @@ class Encoder:
         self._joined[self._pairs(code_points("".join(pieces)))[inside[:-1]]] = True
         self._forget()
 
+    def ids(self, prepared):
+        """The ids of `path`, from a text's start."""
+        if len(prepared) <= SHORT:
+            found = self._short(prepared)
+            if found is not None:
+                return np.array(found, np.int32)
+        return self.path(prepared)[0]
+
+    def _short(self, prepared):
+        """The ids of a short text, or None where rounding may matter."""
+        found, total, start, apart, known = [], 0.0, 0, self._apart, self._few
+        for place in range(1, len(prepared) + 1):
+            pair = prepared[place - 1 : place + 1]
+            if pair not in apart:
+                apart[pair] = len(pair) < 2 or bool(self.boundaries(pair)[0])
+            if apart[pair]:
+                segment, start = prepared[start:place], place
+                if segment not in known:
+                    ids, margin, effort, end = self.solve(segment, np.float32(0))
+                    known[segment] = ids, margin, effort, abs(end) + self._lowest * len(segment)
+                ids, margin, effort, reach = known[segment]
+                total += float(reach)  # more than the sums are
+                if margin <= effort * total * 2**-23 or total >= RESET:
+                    return None
+                found += ids
+        if len(known) > KEPT or len(apart) > KEPT:
+            self._forget()
+        return found
+
     def _forget(self):
+        self._apart, self._few = {}, {}  # for `_short`
         self._index = {}  # segment -> its row in the arrays below
         self._ids = np.empty(0, np.int32)  # the best paths, one after the other
         self._size = np.empty(0, np.int64)  # the length of each

@@ -86,7 +86,7 @@ def test_other_models_and_damaged_files_are_refused(tmp_path):
     with pytest.raises(UserError, match="of type BPE; only unigram models"):
         unpack_model(bpe)
     for damaged in (b"", b"no model at all", model("default")[:50_000]):
-        with pytest.raises(UserError, match="damaged|no SentencePiece model|holds no pieces"):
+        with pytest.raises(UserError, match=r"damaged|no SentencePiece model|holds no pieces"):
             unpack_model(damaged)
     (tmp_path / "x.model").write_bytes(b"\xff\xff")
     with pytest.raises(UserError, match=r"x\.model: "):

@@ -152,7 +152,9 @@ def test_sampling_and_nbest():
     assert {tuple(ours.sample(text, rng=rng, alpha=0.1, nbest_size=3)) for _ in range(50)} == {
         tuple(ids.tolist()) for ids, _ in found[:3]
     }
-    assert sorted(ids.tolist() for ids, _ in found) == sorted(theirs.nbest_encode(text, 8))
+    assert sorted(ids.tolist() for ids, _ in found) == sorted(
+        theirs.nbest_encode(text, nbest_size=8)
+    )
     assert ours.sample("", rng=rng).tolist() == []
     with pytest.raises(ValueError, match="alpha must be"):
         ours.sample(text, rng=rng, alpha=-1.0)

@@ -169,6 +169,8 @@ def test_cutting_into_segments_changes_nothing_to_the_last_bit(vocabulary, text,
         ids, total = encoder.path(text, before)
         assert ids.tolist() == expected
         assert total == end
+        if before == 0:
+            assert encoder.ids(text).tolist() == expected
 
 
 def test_near_ties_fall_by_rounding_far_into_a_text():

@@ -208,7 +208,7 @@ def test_training_twice_gives_the_same():
 
 def test_a_text_or_size_that_cannot_be_is_refused():
     for empty in ("", []):
-        with pytest.raises(UserError, match="no text|at least"):
+        with pytest.raises(UserError, match=r"no text|at least"):
             UnigramTokenizer.train(empty, vocab_size=100)
     with pytest.raises(UserError, match=r"vocab_size must be at least 10 for 7 characters"):
         UnigramTokenizer.train("abcdef", vocab_size=9)
