@@ -172,6 +172,7 @@ def test_words_are_cut_by_the_longest_piece_first():
     ours = WordPieceTokenizer(tokens)
     names = [ours.token_name(i) for i in ours.encode("unaffable unaffab unaffx Ua A")]
     assert names == ["unaff", "##able", "unaff", "##a", "##b", "[UNK]", "[UNK]", "a"]
+    assert len(ours.pieces("a" * 100)) == 100
     assert ours.pieces("a" * 101) == [ours.unknown_id]
     assert ours.unknown_bytes("unaffable 水 unaffx") == 3 + 6
     assert ours.decode(ours.encode("unaffable a 水 a")) == "unaffable a [UNK] a"
