@@ -29,6 +29,25 @@ ANY_TEXT = st.one_of(
 )
 
 
+# Characters any two of which `telling` joins, so that its ids tell where a word ended.
+ALPHABET = " \n\r\t'sSl1a!\u017f\u3000"
+TELLING_TEXT = st.text(ALPHABET)
+
+
+@functools.cache
+def telling(pattern):
+    """A tokenizer that joins any two characters of ALPHABET that stand in one word."""
+    vocabulary = {bytes([byte]): byte for byte in range(256)}
+    merges = []
+    for character in ALPHABET:
+        data = character.encode()
+        merges += [(data[:i], data[i : i + 1]) for i in range(1, len(data))]
+    merges += [(a.encode(), b.encode()) for a in ALPHABET for b in ALPHABET]
+    for left, right in merges:
+        vocabulary[left + right] = len(vocabulary)
+    return BPETokenizer(vocabulary, merges, pattern=pattern)
+
+
 @functools.cache
 def trained(pattern="gpt2"):
     """A tokenizer with some 300 merges."""

@@ -17,7 +17,7 @@ from minillm.tokenizers.bpe_merge import Merges
 from minillm.tokenizers.bpe_short import ShortTexts
 from minillm.tokenizers.bpe_table import PADDING, WordTable, _Growing
 from minillm.tokenizers.pretokenize import PATTERNS, split_simple
-from tests.tokenizers.bpe_samples import ANY_TEXT, HARD, TEXT, trained
+from tests.tokenizers.bpe_samples import ANY_TEXT, HARD, TELLING_TEXT, TEXT, telling, trained
 
 # Patterns as tiktoken's engine reads them, which has no end-of-text problem with any of ours.
 TIKTOKEN_SAME = ("gpt2", "cl100k")
@@ -76,9 +76,18 @@ def test_a_batch_has_the_ids_of_each(pattern, texts):
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-@given(text=ANY_TEXT)
+@given(text=st.one_of(ANY_TEXT, TELLING_TEXT))
 def test_short_texts_have_the_words_of_the_pattern(pattern, text):
     assert ShortTexts(pattern, None).words(text) == split_simple(text, pattern)
+
+
+@pytest.mark.parametrize("pattern", TIKTOKEN_SAME)
+@given(text=TELLING_TEXT)
+def test_words_end_where_tiktokens_do(pattern, text):
+    tokenizer = telling(pattern)
+    expected = tiktoken_of(tokenizer, pattern).encode_ordinary(text)
+    assert BPETokenizer(tokenizer.vocabulary, pattern=pattern).encode(text).tolist() == expected
+    assert by_arrays(tokenizer).encode(text).tolist() == tokenizer.encode(text).tolist()
 
 
 def test_words_of_any_code_points(sides):
@@ -221,16 +230,19 @@ def test_the_table_of_words_is_dropped_when_it_is_large():
     assert kept._words.nbytes < 1 << 20
 
 
+@pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("step", range(14))
-def test_an_interrupt_leaves_nothing_half_done(monkeypatch, step):
+def test_an_interrupt_leaves_nothing_half_done(monkeypatch, step, late):
     tokenizer, text = by_arrays(trained()), TEXT * 3
     tokenizer.encode(text[:60])
     put, steps = _Growing.put, iter([*range(step), None])
 
     def interrupted(array, place, values):
-        if next(steps, 0) is None:
+        now = next(steps, 0) is None
+        if late or not now:
+            put(array, place, values)
+        if now:
             raise KeyboardInterrupt
-        put(array, place, values)
 
     monkeypatch.setattr(_Growing, "put", interrupted)
     with pytest.raises(KeyboardInterrupt):

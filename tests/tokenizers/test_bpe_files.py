@@ -14,7 +14,7 @@ from minillm.tokenizers.bpe import BPETokenizer
 from minillm.tokenizers.bpe_alphabet import to_bytes, to_text
 from minillm.tokenizers.bpe_files import SPLIT
 from minillm.tokenizers.pretokenize import PATTERNS
-from tests.tokenizers.bpe_samples import ANY_TEXT, TEXT, trained
+from tests.tokenizers.bpe_samples import ANY_TEXT, TELLING_TEXT, TEXT, telling, trained
 
 
 @pytest.fixture(scope="module", params=PATTERNS)
@@ -33,6 +33,20 @@ def test_hugging_face_reads_our_file_and_cuts_and_joins_alike(through_a_file, te
     assert again.encode(text, special="all").tolist() == ids
     assert theirs.encode(text).ids == ids
     assert theirs.decode(ids, skip_special_tokens=False) == text == ours.decode(ids, special=True)
+
+
+@pytest.fixture(scope="module", params=PATTERNS)
+def telling_sides(request, tmp_path_factory):
+    ours = telling(request.param)
+    path = tmp_path_factory.mktemp("bpe") / "tokenizer.json"
+    ours.save(path)
+    return ours, tokenizers.Tokenizer.from_file(str(path))
+
+
+@given(text=TELLING_TEXT)
+def test_words_end_where_hugging_faces_do(telling_sides, text):
+    ours, theirs = telling_sides
+    assert ours.encode(text).tolist() == theirs.encode(text).ids
 
 
 def test_a_file_read_back_is_the_same_tokenizer(through_a_file):
