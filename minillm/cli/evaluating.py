@@ -50,11 +50,13 @@ def evaluate_runs(runs, data, part, split, lines, tokenizer, json_path, mix=None
         print(f"{first['part']} of {first['text']}: {first['evaluation'].bytes:,} bytes")
         print(table(rows, COLUMNS))
         for run, row in rows.items():
-            print(f"{run}: each prediction sees {row['evaluation'].context}")
             if not row["evaluation"].is_distribution:
                 print(f"{run}: its numbers are scores, not probabilities")
             for note in _notes(row):
                 print(f"{run}: {note}")
+        contexts = {row["evaluation"].context for row in rows.values()}
+        for run, row in {"all": first}.items() if len(contexts) == 1 else rows.items():
+            print(f"{run}: each prediction sees {row['evaluation'].context}")
     if json_path is not None:
         told = {run: _told(row) for run, row in rows.items()}
         write_text(json_path, json.dumps(told, indent=1, ensure_ascii=False) + "\n")

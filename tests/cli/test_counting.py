@@ -172,4 +172,4 @@ def test_a_mixture_stands_in_the_table(minillm, mistake, trained, book, mix):
     best = min(row["bits_per_byte"] for name, row in told.items() if "mixture" not in name)
     assert told[f"{mix} mixture"]["bits_per_byte"] < best + 0.1
     error = mistake("eval", trained / "ngram", "run", "--mix", mix, "--part", "validation")
-    assert "score --part test" in error
+    assert "finds its weights on the validation part" in error
