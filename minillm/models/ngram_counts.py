@@ -262,9 +262,16 @@ def _bits(size):
 @contextlib.contextmanager
 def worker_pool(threads, n):
     """A function like map that has several threads work on the parts, where that pays."""
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or _processors()
     if threads == 1 or n < 4 * SHARE:  # threads cost more than they bring
         yield lambda function, parts: [function(part) for part in parts]
         return
     with ThreadPoolExecutor(threads) as pool:
         yield lambda function, parts: list(pool.map(function, parts))
+
+
+def _processors():
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
