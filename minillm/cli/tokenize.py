@@ -108,6 +108,12 @@ def _one_tokenizer(command):
     return click.option("--tokenizer", "-t", required=True, metavar="FILE", help=FILES)(command)
 
 
+def _out(command):
+    return click.option("--out", metavar="FILE", help="Where to. [default: standard output]")(
+        command
+    )
+
+
 def _several_tokenizers(command):
     return click.option(
         "--tokenizer",
@@ -122,7 +128,7 @@ def _several_tokenizers(command):
 
 @tokenize.command(
     cls=Command,
-    example="  minillm tokenize encode -t tok.json book.txt > ids.txt\n"
+    example="  minillm tokenize encode -t tok.json book.txt --out ids.txt\n"
     '  minillm tokenize encode -t tok.json --text "Hello there"\n'
     "  minillm tokenize encode -t tok.json book.txt | minillm tokenize decode -t tok.json",
 )
@@ -135,12 +141,17 @@ def _several_tokenizers(command):
     metavar="NAME",
     help="Read this special token where the text has its name, or all. [default: none]",
 )
-@click.option("--offsets", is_flag=True, help="A line a token: its id, first and last character.")
-def encode(file, tokenizer, text, special, offsets):
+@click.option(
+    "--offsets",
+    is_flag=True,
+    help="A line a token: its id, its first character and the one after its last.",
+)
+@_out
+def encode(file, tokenizer, text, special, offsets, out):
     """Print the ids of FILE, or of standard input. A file may be larger than memory."""
     from minillm.cli.tokenizing import encode_text
 
-    encode_text(file, tokenizer, text, special, offsets)
+    encode_text(file, tokenizer, text, special, offsets, out)
 
 
 @tokenize.command(
@@ -151,11 +162,12 @@ def encode(file, tokenizer, text, special, offsets):
 @click.argument("file", default="-")
 @_one_tokenizer
 @click.option("--special", is_flag=True, help="Write special tokens by their names too.")
-def decode(file, tokenizer, special):
+@_out
+def decode(file, tokenizer, special, out):
     """Print the text of the ids in FILE, or on standard input: numbers between white space."""
     from minillm.cli.tokenizing import decode_ids
 
-    decode_ids(file, tokenizer, special)
+    decode_ids(file, tokenizer, special, out)
 
 
 @tokenize.command(

@@ -11,7 +11,7 @@ from minillm.cli.progress import showing
 from minillm.data import load_corpus
 from minillm.data.files import decode, read_text
 from minillm.errors import UserError
-from minillm.files import read_chunks, write_text
+from minillm.files import read_chunks, write_chunks, write_text
 from minillm.tokenizers import ByteTokenizer, load_tokenizer_file, make_tokenizer
 from minillm.tokenizers.base import END
 
@@ -54,8 +54,8 @@ def open_tokenizer(name):
     return ByteTokenizer() if name == "byte" else load_tokenizer_file(name)
 
 
-def encode_text(file, tokenizer, text, special, offsets):
-    """Print ids, a line for each piece that was read."""
+def encode_text(file, tokenizer, text, special, offsets, out):
+    """Write ids, a line for each piece that was read; or a line for each token and its place."""
     if text is not None and file != "-":
         raise UserError(f"either --text or a file, not both: {file}")
     tokenizer = open_tokenizer(tokenizer)
@@ -63,25 +63,31 @@ def encode_text(file, tokenizer, text, special, offsets):
     if offsets:
         whole = _whole(file) if text is None else text
         ids, spans = tokenizer.encode_with_offsets(whole, special=special)
-        for token, (start, stop) in zip(ids.tolist(), spans.tolist(), strict=True):
-            print(token, start, stop)
+        rows = np.column_stack([ids, spans]).tolist()
+        _write((" ".join(map(str, row)) + "\n" for row in rows), out)
         return
     chunks = [text] if text is not None else _chunks(file)
-    for ids in tokenizer.encode_stream(chunks, special=special):
-        if len(ids):
-            print(*ids.tolist())
+    pieces = tokenizer.encode_stream(chunks, special=special)
+    _write((" ".join(map(str, ids.tolist())) + "\n" for ids in pieces if len(ids)), out)
 
 
-def decode_ids(file, tokenizer, special):
-    """Print the text of ids, piece by piece, and nothing else: not a newline more."""
+def decode_ids(file, tokenizer, special, out):
+    """Write the text of ids, piece by piece, and nothing else: not a newline more."""
     tokenizer = open_tokenizer(tokenizer)
     try:
-        for piece in decoded(tokenizer, _numbers(file), special=special):
-            sys.stdout.write(piece)
+        _write(decoded(tokenizer, _numbers(file), special=special), out)
     except ValueError as error:  # ids out of range
         raise UserError(str(error)) from None
-    if sys.stdout.isatty():
+    if out is None and sys.stdout.isatty():
         print()
+
+
+def _write(pieces, out):
+    if out is not None:
+        write_chunks(out, (piece.encode() for piece in pieces))
+        return
+    for piece in pieces:
+        sys.stdout.write(piece)
 
 
 def show_tokens(file, tokenizers, text, *, html, png, colour, ids, special):

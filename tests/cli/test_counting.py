@@ -107,7 +107,7 @@ def test_lines_are_split_whole_and_empty_ones_stay():
     [
         (["--smoothing", "kneser"], "unknown smoothing 'kneser': did you mean kneser-ney?"),
         (["--k", 1], "modified-kneser-ney has no k: it is for add-k"),
-        (["--smoothing", "add-k", "--k", 0], "k must be above 0"),
+        (["--smoothing", "add-k", "--k", 0], "k must be"),
         (["--prune", "1,0"], "prune must be at most 5 whole numbers"),
         (["--prune", "a"], "prune must be whole numbers like 0,0,1, got 'a'"),
         (["--compatibility", "srilm"], "unknown compatibility 'srilm': "),

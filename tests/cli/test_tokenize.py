@@ -61,6 +61,17 @@ def test_a_file_goes_through_a_pipe_and_comes_back(minillm, monkeypatch, tmp_pat
     assert [int(i) for i in done.out.split()] == list(TEXT.encode())
 
 
+def test_a_file_is_written_whole_or_not_at_all(minillm, mistake):
+    Path("in.txt").write_text(TEXT * 3)
+    args = ["tokenize", "encode", "-t", "byte", "in.txt", "--out", "ids.txt"]
+    assert minillm(*args) == (0, "", "")
+    assert minillm("tokenize", "decode", "-t", "byte", "ids.txt", "--out", "b.txt").out == ""
+    assert Path("b.txt").read_text() == TEXT * 3
+    Path("ids.txt").write_text("97 98 9999")
+    mistake("tokenize", "decode", "-t", "byte", "ids.txt", "--out", "c.txt")
+    assert sorted(path.name for path in Path().iterdir()) == ["b.txt", "ids.txt", "in.txt"]
+
+
 def test_special_tokens_and_offsets(minillm):
     args = ["tokenize", "encode", "-t", "byte", "--text", "a<|endoftext|>é"]
     assert minillm(*args).out.split() == [str(i) for i in "a<|endoftext|>é".encode()]
