@@ -60,8 +60,8 @@ class _Mixture(NextToken):
     def context(self):
         return ", or ".join(dict.fromkeys(m.context for m in self.models))
 
-    def mix(self, log_ps):
-        """log p (..., V) of the mixture from those of its models, a list of K."""
+    def mix(self, ps):
+        """p (..., V) of the mixture from those of its models, a list of K."""
         raise NotImplementedError
 
     def next_distribution(self, context=()):
@@ -70,7 +70,7 @@ class _Mixture(NextToken):
         With no context a neural model begins a document, as in generation.
         """
         context = check_ids(context, self.vocab_size)
-        return np.exp(self.mix([_next_log_p(m, context) for m in self.models]))
+        return self.mix([_next_p(m, context) for m in self.models])
 
     def start(self, batch=1):
         """The past of `batch` texts of which nothing has been read, for `step`."""
@@ -79,14 +79,16 @@ class _Mixture(NextToken):
     def step(self, past, ids):
         """Read ids (B, n), n >= 1, which changes `past`; the next token's log p, (B, V)."""
         parts = zip(self.models, past, strict=True)
-        return self.mix([log_softmax(m.step(p, ids)) for m, p in parts])
+        p = self.mix([np.exp(log_softmax(m.step(past, ids))) for m, past in parts])
+        with np.errstate(divide="ignore"):
+            return np.log(p)
 
     def reorder(self, past, index):
         """The past whose rows are the rows `index` of `past`."""
         return [m.reorder(p, index) for m, p in zip(self.models, past, strict=True)]
 
-    def log_distributions(self, ids, size):
-        """The distributions that the tokens of a stream stand in: blocks (n, V) of log p."""
+    def distributions(self, ids, size):
+        """The distributions that the tokens of a stream stand in: blocks (n, V) of p."""
         for blocks in zip(*(distributions(m, ids) for m in self.models), strict=True):
             yield self.mix(blocks)
 
@@ -96,14 +98,15 @@ class _Mixture(NextToken):
         Every model is asked for the whole distribution of each token, one after the other.
         """
         ids = check_ids(ids, self.vocab_size)
-        nats, correct, begin = np.empty(len(ids)), np.empty(len(ids), bool), 0
-        for log_p in distributions(self, ids):
-            end = begin + len(log_p)
+        p, correct, begin = np.empty(len(ids)), np.empty(len(ids), bool), 0
+        for block in distributions(self, ids):
+            end = begin + len(block)
             target = ids[begin:end]
-            nats[begin:end] = -log_p[np.arange(len(target)), target]
-            correct[begin:end] = log_p.argmax(1) == target
+            p[begin:end] = block[np.arange(len(target)), target]
+            correct[begin:end] = block.argmax(1) == target
             begin = end
-        return nats, correct
+        with np.errstate(divide="ignore"):
+            return -np.log(p), correct
 
     def save(self, folder):
         """Write a folder with the weights, and one for each model in it.
@@ -158,10 +161,8 @@ class LinearMixture(_Mixture):
         weights, notes = linear_weights(check_models(models), np.asarray(held_out))
         return cls(models, weights, notes)
 
-    def mix(self, log_ps):
-        p = sum(w * np.exp(log_p) for w, log_p in zip(self.weights, log_ps, strict=True) if w)
-        with np.errstate(divide="ignore"):
-            return np.log(p)
+    def mix(self, ps):
+        return sum(w * p for w, p in zip(self.weights, ps, strict=True))
 
 
 class LogLinearMixture(_Mixture):
@@ -181,12 +182,13 @@ class LogLinearMixture(_Mixture):
         weights, notes = log_linear_weights(check_models(models), np.asarray(held_out))
         return cls(models, weights, notes)
 
-    def mix(self, log_ps):
-        total = np.zeros(np.shape(log_ps[0]))
-        for w, log_p in zip(self.weights, log_ps, strict=True):
+    def mix(self, ps):
+        total = np.zeros(np.shape(ps[0]))
+        for w, p in zip(self.weights, ps, strict=True):
             if w:  # 0 times -inf is no number
-                total += w * log_p
-        return log_softmax(total)
+                with np.errstate(divide="ignore"):
+                    total += w * np.log(p)
+        return np.exp(log_softmax(total))
 
 
 def check_models(models):
@@ -202,9 +204,8 @@ def check_models(models):
     return models
 
 
-def _next_log_p(model, context):
+def _next_p(model, context):
     if hasattr(model, "next_distribution"):
-        with np.errstate(divide="ignore"):
-            return np.log(model.next_distribution(context))
+        return model.next_distribution(context)
     context = context if len(context) else np.array([model.tokenizer.end_id])
-    return log_softmax(model.step(model.start(1), context[None])[0])
+    return np.exp(log_softmax(model.step(model.start(1), context[None])[0]))

@@ -73,9 +73,9 @@ def log_linear_weights(models, held_out):
     if len(ids) > limit:
         notes.append(f"weights found on the first {limit} of {len(ids)} held-out tokens")
         ids = ids[:limit]
-    log_p = np.stack(
-        [np.concatenate(list(distributions(m, ids))) for m in models], axis=2
-    )  # (T, V, K)
+    p = [np.concatenate(list(distributions(m, ids))) for m in models]
+    with np.errstate(divide="ignore"):
+        log_p = np.log(np.stack(p, axis=2))  # (T, V, K)
     for i in range(len(models)):
         if np.isneginf(log_p[:, :, i]).any():
             t, token = np.argwhere(np.isneginf(log_p[:, :, i]))[0]

@@ -56,26 +56,27 @@ def _draw(p, rng):
 
 
 def distributions(model, ids):
-    """The distributions that the tokens of a stream stand in, in blocks: each (n, V) log p.
+    """The distributions that the tokens of a stream stand in, in blocks.
 
     Parameters
     ----------
-    model : with `start`, `step`, `tokenizer` and `vocab_size`, or `log_distributions` of its own
+    model : with `start`, `step`, `tokenizer` and `vocab_size`, or `distributions` of its own
     ids : int (N,); the first is predicted from the end token
 
     Yields
     ------
-    log_p : (n, V) float64; together N rows, cut in the same places for every model
+    p : (n, V) float64; together N rows, cut in the same places for every model
     """
     size = max(1, NUMBERS_AT_ONCE // model.vocab_size)
-    if hasattr(model, "log_distributions"):
-        yield from model.log_distributions(ids, size)
+    if hasattr(model, "distributions"):
+        yield from model.distributions(ids, size)
         return
     inputs = np.append(model.tokenizer.end_id, ids[:-1]).astype(np.int64)[: len(ids)]
     past = model.start(1)
     for begin in range(0, len(ids), size):
         tokens = inputs[begin : begin + size]
-        yield log_softmax(np.concatenate([model.step(past, t[None, None]) for t in tokens]))
+        logits = np.concatenate([model.step(past, t[None, None]) for t in tokens])
+        yield np.exp(log_softmax(logits))
 
 
 def log_softmax(logits):

@@ -185,8 +185,8 @@ class NGram(NextToken):
                     best[step.unseen] = 0
         return p, best
 
-    def log_distributions(self, ids, size):
-        """The distributions that the tokens of a stream stand in: blocks (size, V) of log p.
+    def distributions(self, ids, size):
+        """The distributions that the tokens of a stream stand in: blocks (size, V) of p.
 
         ids : (N,), the first predicted from the end id
         """
@@ -204,8 +204,7 @@ class NGram(NextToken):
             for k, level in enumerate(self.levels):
                 mine = np.flatnonzero(where == k)
                 p[mine] = level.rows(longest[mine])
-            with np.errstate(divide="ignore"):
-                yield np.log(p[start - low :])
+            yield p[start - low :]
 
     def next_distribution(self, context=()):
         """The probability of every token of the vocabulary after `context`, float64 (V,).

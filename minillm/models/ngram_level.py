@@ -87,7 +87,8 @@ class Level:
         if self.below is None:
             p = np.full((len(contexts), self.vocab_size), 1 / self.vocab_size)
         else:
-            p = self.below.rows(self.below.suffix[contexts])
+            shorter, which = np.unique(self.below.suffix[contexts], return_inverse=True)
+            p = self.below.rows(shorter)[which]
         p *= self.backoff[contexts, None]
         start, many = self.first[contexts], self.first[contexts + 1] - self.first[contexts]  # (n,)
         row = np.repeat(np.arange(len(contexts)), many)  # one entry an n-gram
