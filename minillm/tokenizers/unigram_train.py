@@ -20,7 +20,7 @@ from minillm.tokenizers.sentencepiece_model import (
     Rules,
     Vocabulary,
 )
-from minillm.tokenizers.sentencepiece_text import Normalizer
+from minillm.tokenizers.sentencepiece_text import SPACE, Normalizer
 from minillm.tokenizers.unigram_em import Lattices, digamma
 from minillm.tokenizers.unigram_seed import characters_to_keep, count_segments, seed_pieces
 
@@ -58,7 +58,8 @@ def train_vocabulary(
         so many pieces
     special_tokens : names of more of them, beside "<unk>", "<s>" and "</s>"
     user_symbols : texts that are always one piece
-    rules : Rules, of how texts are prepared; by default nothing is changed but for the spaces
+    rules : Rules, of how texts are prepared; by default nothing is changed but for the spaces;
+        SentencePiece's tables come with its models (`read_model(path).rules`)
     character_coverage : float, the share of the text whose characters become pieces
     required_characters : str, characters that become pieces in any case
     byte_fallback : bool, whether other characters are written as bytes, of 256 further pieces
@@ -83,6 +84,7 @@ def train_vocabulary(
     segments = count_segments(
         texts, Normalizer(rules, user_symbols), symbols=head, whitespace_pieces=whitespace_pieces
     )
+    required_characters += SPACE if rules.add_dummy_prefix else ""
     kept = characters_to_keep(segments, character_coverage, required_characters)
     kept = {c: n for c, n in kept.items() if c not in head}
     room = vocab_size - len(head)
@@ -210,7 +212,8 @@ class _Model:
         steps = np.bincount(of, minlength=len(self.size))
         whole = count[self.alive].sum()
         safe = np.where(useful, count, 1)
-        loss = np.log(safe / whole) - (detour - steps * np.log(whole + safe * (steps - 1)))
+        wider = whole + safe * np.maximum(steps - 1, 0)
+        loss = np.log(safe / whole) - (detour - steps * np.log(wider))
         loss = np.where(steps > 0, safe * loss, np.inf)  # without a detour it stays
         order = np.flatnonzero(useful)
         order = order[np.argsort(-loss[order], kind="stable")]

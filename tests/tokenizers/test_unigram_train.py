@@ -201,6 +201,17 @@ def test_rare_characters_are_left_out():
     assert tokenizer.unknown_bytes("aΩ") == 2
 
 
+@pytest.mark.parametrize(
+    "text", ["a", "a" * 3000, "    ", "\n\n a\n", "ab\0" * 9, "\u0301б\u0301a" * 9]
+)
+def test_odd_texts_are_trained_on_and_had_back(text):
+    tokenizer = UnigramTokenizer.train(text, vocab_size=60)
+    ids = tokenizer.encode(text)
+    assert len(ids) <= len(text) + 1
+    if "\0" not in text:
+        assert tokenizer.decode(ids) == text
+
+
 def test_training_twice_gives_the_same():
     a, b = (UnigramTokenizer.train(ENGLISH[:100], vocab_size=200).to_dict() for _ in range(2))
     assert a == b
