@@ -181,10 +181,10 @@ def line(row):
 
 
 def _time(seconds):
-    for unit, size in (("s", 1), ("ms", 1e-3)):
+    for unit, size in (("s", 1), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= size:
             return f"{seconds / size:.2f} {unit}"
-    return f"{seconds * 1e6:.2f} us"
+    return f"{seconds * 1e9:.1f} ns"
 
 
 def _size(n_bytes):
@@ -193,7 +193,54 @@ def _size(n_bytes):
 
 def rows(lmplz=None):
     """All comparisons; `lmplz` is where KenLM's program lies, if anywhere."""
-    return [*bpe_training_rows(), *bpe_encoding_rows(), *metric_rows()]
+    return [*ngram_rows(lmplz), *bpe_training_rows(), *bpe_encoding_rows(), *metric_rows()]
+
+
+def ngram_rows(lmplz):
+    """Ours on all cores; NLTK and kenlm's full_scores have one, lmplz takes what it wants."""
+    ours, theirs = "classical_ours_ngram", "classical_peers_ngram"
+    cores = available_cores()
+    for order, must, aim in ((3, 80, 120), (5, 120, 200)):
+        yield Row(
+            f"train modified KN, order {order}, 1 M tokens",
+            "NLTK KneserNeyInterpolated",
+            "nltk",
+            f"{ours}:ngram_train",
+            f"{theirs}:nltk_train",
+            must,
+            aim,
+            {"order": order, "tokens": 1_000_000},
+            threads=cores,
+            rounds=2,  # of a minute each, for NLTK
+            warm_up=0,
+        )
+    for order, must, aim in ((3, 1.0, 1.5), (5, 1.5, 2)):
+        for output in ("arpa", "intermediate"):
+            yield Row(
+                f"train modified KN, order {order}, 6.7 M tokens",
+                "KenLM lmplz" if output == "arpa" else "KenLM lmplz --intermediate",
+                "lmplz",
+                f"{ours}:ngram_train_file",
+                f"{theirs}:lmplz_train",
+                must if output == "arpa" else None,
+                aim if output == "arpa" else None,
+                {"order": order, "tokens": 6_700_000},
+                {"lmplz": lmplz, "output": output},
+                threads=cores,
+                peer_threads=cores,
+                warm_up=0,
+            )
+    for order in (3, 5):
+        yield Row(
+            f"score words, order {order}, a number",
+            "kenlm full_scores",
+            "kenlm",
+            f"{ours}:ngram_score",
+            f"{theirs}:kenlm_score",
+            1.5,
+            2,
+            {"order": order, "tokens": 1_000_000},
+        )
 
 
 def bpe_training_rows():
