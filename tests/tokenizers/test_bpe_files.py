@@ -6,7 +6,7 @@ import pytest
 import tiktoken
 import tiktoken.load
 import tokenizers
-from hypothesis import given
+from hypothesis import example, given
 
 from minillm.errors import UserError
 from minillm.tokenizers.base import END
@@ -44,6 +44,8 @@ def telling_sides(request, tmp_path_factory):
 
 
 @given(text=TELLING_TEXT)
+@example("'\u017fa")
+@example("a\n \n ")
 def test_words_end_where_hugging_faces_do(telling_sides, text):
     ours, theirs = telling_sides
     assert ours.encode(text).tolist() == theirs.encode(text).ids
