@@ -2,8 +2,8 @@
 
 The words are counted in bpe_words.py, the pairs of neighbours in them in bpe_pairs.py.
 
-Left out: Hugging Face's `max_token_length` and `limit_alphabet`; a special token that is spelled as
-merges could make it, which there is one token with that.
+Left out: Hugging Face's `max_token_length` and `limit_alphabet`. Of special tokens nothing is known
+here; over there one whose name a merge happens to spell is the same token as that merge makes.
 """
 
 from minillm.tokenizers.bpe_pairs import Pairs

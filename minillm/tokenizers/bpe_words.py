@@ -1,4 +1,4 @@
-"""The different words of a text and how often each occurs, counted a few megabytes at a time.
+"""The different words of a text and how often each occurs, counted a batch of text at a time.
 
 A word of up to seven bytes is one integer, its bytes and its size, so that a plain sort counts
 words. A longer one is found by a 64-bit hash; words that share it are told apart by their bytes.
@@ -51,7 +51,7 @@ def count_words(texts, pattern, *, threads=1, progress=None):
 
     Parameters
     ----------
-    texts : str or iterable of str, read once, some megabytes at a time
+    texts : str or iterable of str, read once, about BATCH bytes at a time
     pattern : str, one of `pretokenize.PATTERNS`
     progress : function of the bytes done and None, the total not being known
 

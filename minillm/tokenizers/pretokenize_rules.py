@@ -80,7 +80,7 @@ def gpt2_starts(text):
     start[1:] = (kind[1:] != kind[:-1]) & (codes[:-1] != 0x20)
     # White space that something follows gives its last character to that, or leaves it alone.
     start[:-1] |= white[:-1] > white[1:]
-    quote, size = _contractions(start, codes)
+    quote, size = _contractions(np.flatnonzero(start & (codes == QUOTE)), codes)
     start[quote + 1] = False
     after = quote + size
     start[after[after < len(start)]] = True
@@ -107,9 +107,9 @@ def cl100k_starts(text, *, one_word_at_end):
     start[:-1] |= (white[:-1] > white[1:]) & ~newline[:-1]
     _start_after_newlines(text, start, newline, other, one_word_at_end)
     _start_each_third(start, number)
-    lower = codes | 0x20
+    lower = codes | 0x20  # for letters
     lower[text.long_s] = ord("s")
-    quote, size = _contractions(start, lower)
+    quote, size = _contractions(np.flatnonzero(start & (codes == QUOTE)), lower)
     after = quote + size
     start[after[after < len(start)]] = True
     return _apart(start, text.border)
@@ -166,9 +166,8 @@ def _start_each_third(start, number):
     start[digit[(digit - run) % 3 == 0]] = True
 
 
-def _contractions(start, codes):
-    """The words 's 't 'm 'd 'll 've 're: where each begins, and its size, quote included."""
-    quote = np.flatnonzero(start & (codes == QUOTE))
+def _contractions(quote, codes):
+    """Those quotes that begin one of 's 't 'm 'd 'll 've 're, and its size, quote included."""
     quote = quote[quote < len(codes) - 1]
     one = codes[quote + 1]
     two = np.where(quote < len(codes) - 2, codes[np.minimum(quote + 2, len(codes) - 1)], 0)

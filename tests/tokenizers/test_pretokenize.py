@@ -123,6 +123,15 @@ def test_code_points_on_every_border_of_a_class(frame, pattern):
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("frame", ["{}{}s", "x'{}{}a", " {}1{}", "\n{}{}\n b"])
+def test_every_two_ascii_characters(frame, pattern):
+    text = "".join(
+        frame.replace("{}", chr(a), 1).replace("{}", chr(b)) for a in range(128) for b in range(128)
+    )
+    assert by_rules(text, pattern) == by_hugging_face(text, pattern)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
 def test_every_code_point_is_cut_as_one_of_its_class(pattern):
     codes = np.r_[0x80:0xD800, 0xE000:0x110000].astype("<u4")
     kinds = code_point_classes()[codes]
