@@ -3,6 +3,7 @@
 # make lint       style and types
 # make pictures   draw the pictures of docs/ anew
 # make bench      our speed against PyTorch's and transformers'
+# make classical  our speed in counting, tokenizing and scoring against KenLM's, tiktoken's, ...
 # make matrix     docs/gradcheck-matrix.md anew: which checker catches which wrong backward
 # make clean      remove the environment, caches and builds; runs/ stays
 #
@@ -18,7 +19,7 @@ ARGS ?=
 PIPFLAGS ?=
 INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check $(PIPFLAGS) -c constraints.txt
 
-.PHONY: help demo test lint pictures bench matrix clean
+.PHONY: help demo test lint pictures bench classical matrix clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -39,6 +40,9 @@ pictures: $(VENV)/.core
 
 bench: $(VENV)/.test
 	$(VENV)/bin/minillm bench cpu $(ARGS)
+
+classical: $(VENV)/.test
+	$(VENV)/bin/minillm bench classical $(ARGS)
 
 matrix: $(VENV)/.test
 	$(VENV)/bin/python -m minillm.bench.gradcheck_matrix --out docs/gradcheck-matrix.md $(ARGS)

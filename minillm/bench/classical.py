@@ -181,7 +181,7 @@ def line(row):
 
 
 def _time(seconds):
-    for unit, size in (("s", 1), ("ms", 1e-3), ("us", 1e-6)):
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= size:
             return f"{seconds / size:.2f} {unit}"
     return f"{seconds * 1e9:.1f} ns"
