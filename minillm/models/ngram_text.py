@@ -1,12 +1,16 @@
 """N-gram models of words from a text, a line a sentence, and scores of lines: as KenLM is used."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
 
 from minillm.errors import UserError
 from minillm.models.ngram import NGram
-from minillm.models.ngram_words import line_ends, read_words
+from minillm.models.ngram_lookup import Vocabulary
+from minillm.models.ngram_score import back_off_scores
+from minillm.models.ngram_words import read_words
+from minillm.tokenizers.base import utf8
 from minillm.tokenizers.word import WordTokenizer
 
 __all__ = ["score_lines", "train_on_lines"]
@@ -67,12 +71,17 @@ def score_lines(model, lines):
         for a line with a line feed in it.
     """
     lines = list(lines)
-    text = "\n".join([*lines, ""])
-    ids = model.tokenizer.encode(text)
-    is_end = line_ends(text.encode())  # (N,)
+    data = utf8("\n".join([*lines, ""]))
+    ids, is_end = _vocabulary(model.tokenizer).ids(data)
     stop = np.flatnonzero(is_end) + 1
     if len(stop) != len(lines):
         raise ValueError(f"{len(lines)} lines hold {len(stop) - len(lines)} line feeds")
-    tokens = np.full(len(is_end), model.tokenizer.end_id)
-    tokens[~is_end] = ids
-    return model.log_p(tokens) / np.log(10), stop
+    back_off = model.is_distribution and not model.alone
+    log_p = back_off_scores(model, ids) if back_off else model.log_p(ids)
+    log_p /= np.log(10)
+    return log_p, stop
+
+
+@functools.lru_cache(maxsize=1)
+def _vocabulary(tokenizer):
+    return Vocabulary(tokenizer)

@@ -21,7 +21,7 @@ import numpy as np
 from minillm.errors import UserError
 from minillm.models.ngram_counts import worker_pool
 
-__all__ = ["Words", "line_ends", "read_words"]
+__all__ = ["LONG", "Text", "Words", "look", "read_words", "spans"]
 
 PIECE = 1 << 19  # bytes, and words, looked at together
 LONG = 512  # bytes; longer words are looked at one by one
@@ -65,7 +65,7 @@ class _Piece:
     first: int = 0
 
 
-class _Text:
+class Text:
     """The bytes of a text, each line ended, to be read eight at a time from any place."""
 
     def __init__(self, data):
@@ -94,6 +94,20 @@ class _Text:
             yield which, offset
             offset += 8
 
+    def hashes(self, start, size):
+        """A 64-bit hash of each word: all its bytes, eight by eight, stirred in one by one."""
+        found = self.start_of(start, size)
+        found ^= size.view(np.uint64)
+        _stir(found)
+        for which, offset in self.later_bytes(size):
+            part = found[which]
+            part ^= self.eights[start[which] + offset]
+            found[which] = _stir(part)
+        for i in np.flatnonzero(size > LONG):
+            digest = hashlib.blake2b(self.word(start[i], size[i]), digest_size=8).digest()
+            found[i] = int.from_bytes(digest, "little")
+        return _stir(found)
+
     def word(self, start, size):
         return self.bytes[start : start + size].tobytes()
 
@@ -115,9 +129,9 @@ def read_words(data, *, threads=None):
     UserError
         for what is no UTF-8.
     """
-    text = _Text(data)
+    text = Text(data)
     with worker_pool(threads, text.size) as each:
-        pieces = each(partial(_look, text), _spans(data, text.size))
+        pieces = each(partial(look, text), spans(data, text.size))
         total = 0
         for piece in pieces:
             piece.first = total
@@ -137,7 +151,7 @@ def read_words(data, *, threads=None):
     return Words(names, counts[order], np.concatenate([NOTHING.astype(np.int32), *rows]))
 
 
-def _spans(data, size):
+def spans(data, size):
     """Where to cut the text, into pieces of whole lines: (start, stop) of each."""
     cuts = [0]
     while cuts[-1] < size:
@@ -146,7 +160,7 @@ def _spans(data, size):
     return list(itertools.pairwise(cuts))
 
 
-def _look(text, span):
+def look(text, span):
     """The _Piece of the bytes from span[0] to span[1], the last of which ends a line."""
     part = text.bytes[slice(*span)]
     space, newline = _space(part)
@@ -155,7 +169,7 @@ def _look(text, span):
     start = marks[~line_end]
     size = np.flatnonzero(space[1:] > space[:-1]) + 1 - start
     start += span[0]
-    return _Piece(start, size, line_end, _hashes(text, start, size))
+    return _Piece(start, size, line_end, text.hashes(start, size))
 
 
 def _space(part):
@@ -172,36 +186,6 @@ def _marks(space, newline):
     marks[1:] &= space[:-1]
     marks |= newline
     return np.flatnonzero(marks)
-
-
-def line_ends(data):
-    """Of a text's words and line ends, one after the other, which are line ends: bool (N,).
-
-    data : bytes; what stands behind the last line feed counts as words
-    """
-    parts = [np.empty(0, bool)]
-    start = 0
-    while start < len(data):  # up to a line feed, or to the end
-        stop = data.find(b"\n", start + PIECE - 1) + 1 or len(data)
-        space, newline = _space(np.frombuffer(data, np.uint8)[start:stop])
-        parts.append(newline[_marks(space, newline)])
-        start = stop
-    return np.concatenate(parts)
-
-
-def _hashes(text, start, size):
-    """A 64-bit hash of each word: every eight bytes are multiplied in (as FNV's single ones)."""
-    found = text.start_of(start, size)
-    found ^= size.view(np.uint64)
-    _stir(found)
-    for which, offset in text.later_bytes(size):
-        part = found[which]
-        part ^= text.eights[start[which] + offset]
-        found[which] = _stir(part)
-    for i in np.flatnonzero(size > LONG):
-        digest = hashlib.blake2b(text.word(start[i], size[i]), digest_size=8).digest()
-        found[i] = int.from_bytes(digest, "little")
-    return _stir(found)
 
 
 def _stir(values):
