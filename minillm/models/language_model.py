@@ -13,6 +13,7 @@ from minillm.errors import UserError
 from minillm.models import gpt, gpt_step, recurrent
 from minillm.models.baselines import Uniform, Unigram
 from minillm.models.folder import describe_folder, load_folder, save_folder
+from minillm.models.mixture import LinearMixture, LogLinearMixture
 from minillm.models.ngram import NGram
 from minillm.models.scoring import score_stream, score_windows
 from minillm.tokenizers.base import check_ids
@@ -30,6 +31,7 @@ KINDS: dict[str, tuple[Any, type]] = {
 # kind -> the module with start, step and reorder
 STEPS: dict[str, Any] = {"gpt": gpt_step, "rnn": recurrent, "lstm": recurrent, "gru": recurrent}
 COUNTED: dict[str, Any] = {"ngram": NGram, "unigram": Unigram, "uniform": Uniform}
+MIXED: dict[str, Any] = {m.kind: m for m in (LinearMixture, LogLinearMixture)}
 
 
 class LanguageModel:
@@ -216,7 +218,7 @@ def load_model(folder):
         if it is missing, cut off, of an unknown kind, or its parts do not belong together.
     """
     kind = describe_folder(folder)["kind"]
-    return COUNTED.get(kind, LanguageModel).load(folder)
+    return (COUNTED | MIXED).get(kind, LanguageModel).load(folder)
 
 
 def encode_prompt(tokenizer, text):

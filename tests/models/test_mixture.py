@@ -11,7 +11,7 @@ from minillm.generation import generate
 from minillm.metrics import evaluate
 from minillm.models import mixture_weights
 from minillm.models.baselines import Unigram
-from minillm.models.language_model import LanguageModel
+from minillm.models.language_model import LanguageModel, load_model
 from minillm.models.mixture import LinearMixture, LogLinearMixture
 from minillm.models.next_token import distributions
 from minillm.models.ngram import NGram
@@ -96,7 +96,8 @@ def test_the_whole_surface(kind, tmp_path):
     assert mixture.sample(np.random.default_rng(0), n=4, context=[END]).shape == (4,)
     assert evaluate(mixture, [Document("x", "abca")]).perplexity > 1
     mixture.save(tmp_path)
-    assert np.allclose(kind.load(tmp_path).score(HELD_OUT)[0], nats, rtol=1e-12)
+    for load in (kind.load, load_model):
+        assert np.allclose(load(tmp_path).score(HELD_OUT)[0], nats, rtol=1e-12)
     assert mixture.n_parameters == sum(m.n_parameters for m in mixture.models) + 3
     with pytest.raises(UserError, match="-mixture', expected "):
         next(k for k in (LinearMixture, LogLinearMixture) if k is not kind).load(tmp_path)
