@@ -6,6 +6,7 @@ and of `bytes.split` have it: the white space is forgotten, decoding puts one sp
 space before a word belongs to it, as in GPT-2's pattern (Radford et al. 2019).
 """
 
+import functools
 from collections import Counter
 
 import numpy as np
@@ -67,24 +68,28 @@ class WordTokenizer(Surface):
         if end == unknown:
             raise UserError(f"the end and the unknown token must differ, both are {end!r}")
         names = list(words)
-        given = set(names)
-        names += [name for name in (end, unknown) if name not in given]
-        special = [end, *(name for name in special_tokens if name != end)]
-        names += special[1:]
         ids = dict(zip(names, range(len(names)), strict=True))
+        special = [end, *(name for name in special_tokens if name != end)]
+        for name in [name for name in (end, unknown) if name not in ids] + special[1:]:
+            ids[name] = len(names)
+            names.append(name)
         if len(ids) < len(names):
             twice = next(name for name, count in Counter(names).items() if count > 1)
             raise UserError(f"a word vocabulary must hold each word once, {twice!r} comes twice")
+        utf8("".join(names))  # refuses lone surrogates
         self.split, self.lossless = split, split == "text"
         self.words, self.end, self.unknown = names, end, unknown
         self.vocab_size, self.end_id, self.unknown_id = len(names), ids[end], ids[unknown]
         self.special_tokens = {name: ids[name] for name in special}
-        for name in special:
-            del ids[name]
-        utf8("".join(names))  # refuses lone surrogates
-        as_split = str if self.lossless else utf8
-        self._id_of = _Ids({as_split(name): i for name, i in ids.items()})
-        self._id_of.unknown = self.unknown_id
+
+    @functools.cached_property
+    def _id_of(self):
+        """word -> id, as `_split` gives the words: made when a text is first encoded."""
+        kept_out = set(self.special_tokens)
+        as_split = str if self.lossless else str.encode
+        ids = _Ids((as_split(x), i) for i, x in enumerate(self.words) if x not in kept_out)
+        ids.unknown = self.unknown_id
+        return ids
 
     @classmethod
     def train(
