@@ -2,12 +2,11 @@
 
 import dataclasses
 import json
-import sys
 
 import numpy as np
 
 from minillm.cli.progress import showing
-from minillm.data.files import decode, read_text
+from minillm.cli.reading import whole_text
 from minillm.errors import UserError
 from minillm.files import write_text
 from minillm.metrics import bleu, chrf, of_sums, paired_bootstrap, rouge, ter
@@ -278,7 +277,7 @@ def _read_all(names):
 
 
 def _lines(name):
-    text = decode(sys.stdin.buffer.read(), "standard input") if name == "-" else read_text(name)
+    text = whole_text(name)
     lines = text.split("\n")
     if lines[-1] == "":
         lines.pop()

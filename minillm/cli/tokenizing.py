@@ -8,8 +8,8 @@ import numpy as np
 
 from minillm.cli.decoding import decoded
 from minillm.cli.progress import showing
+from minillm.cli.reading import whole_text
 from minillm.data import load_corpus
-from minillm.data.files import decode, read_text
 from minillm.errors import UserError
 from minillm.files import read_chunks, write_chunks, write_text
 from minillm.tokenizers import ByteTokenizer, load_tokenizer_file, make_tokenizer
@@ -61,7 +61,7 @@ def encode_text(file, tokenizer, text, special, offsets, out):
     tokenizer = open_tokenizer(tokenizer)
     special = "all" if "all" in special else special
     if offsets:
-        whole = _whole(file) if text is None else text
+        whole = whole_text(file) if text is None else text
         ids, spans = tokenizer.encode_with_offsets(whole, special=special)
         rows = np.column_stack([ids, spans]).tolist()
         _write((" ".join(map(str, row)) + "\n" for row in rows), out)
@@ -97,7 +97,7 @@ def show_tokens(file, tokenizers, text, *, html, png, colour, ids, special):
 
     if text is not None and file != "-":
         raise UserError(f"either --text or a file, not both: {file}")
-    text = _whole(file) if text is None else text
+    text = whole_text(file) if text is None else text
     special = "all" if "all" in special else special
     view = TokenView(text, _named(tokenizers), ids=ids, special=special)
     if html is not None:
@@ -115,7 +115,7 @@ def show_languages(tokenizers, data, png):
     from minillm.viz import save
     from minillm.viz.languages import bytes_per_token, bytes_per_token_bars, bytes_per_token_table
 
-    texts = {Path(name).name: read_text(name) for name in data} or None
+    texts = {Path(name).name: whole_text(name) for name in data} or None
     held = bytes_per_token(_named(tokenizers), texts)
     print(bytes_per_token_table(held))
     if png is not None:
@@ -130,10 +130,6 @@ def _named(tokenizers):
         if len(set(names)) == len(tokenizers):
             return {n: open_tokenizer(file) for n, file in zip(names, tokenizers, strict=True)}
     raise UserError("a tokenizer is named twice")
-
-
-def _whole(file):
-    return decode(sys.stdin.buffer.read(), "standard input") if file == "-" else read_text(file)
 
 
 def _chunks(file):

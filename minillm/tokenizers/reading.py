@@ -67,7 +67,10 @@ def _read(path, pattern):
         return _class("bpe").load_gpt2(_pair(path))
     if _is_ranks(start):
         return _from_ranks(path, pattern)
-    return _class("wordpiece").from_vocabulary(path)
+    try:
+        return _class("wordpiece").from_vocabulary(path)
+    except UserError as error:
+        raise UserError(f"{path}: no tokenizer's file, not even a vocab.txt: {error}") from None
 
 
 def _named(path):
@@ -112,6 +115,10 @@ def _from_json(path):
 
 def _pair(path):
     """The folder of vocab.json and merges.txt."""
+    if path.name not in ("vocab.json", "merges.txt"):
+        raise UserError(
+            f"{path}: looks like GPT-2's, whose files must be vocab.json and merges.txt"
+        )
     for name in ("vocab.json", "merges.txt"):
         if not path.with_name(name).exists():
             raise UserError(f"{path}: vocab.json and merges.txt belong together, no {name} here")

@@ -131,7 +131,7 @@ def test_standard_input_and_line_ends(minillm, files, monkeypatch):
         (["--metric", "bleu", "--samples", 9], "--samples is for --compare"),
         (["--metric", "bleu", "--compare", "b.txt", "--level", 1], "level must lie between"),
         (["--metric", "bleu", "--compare", "b.txt", "--seed", "-1"], "seed must be at least 0"),
-        (["--metric", "bleu", "--compare", "no.txt"], "no.txt: "),
+        (["--metric", "bleu", "--compare", "no.txt"], "no.txt: no such file"),
         (["--metric", "bleu", "--ref", "short.txt"], "a.txt has 4 lines, but short.txt has 1"),
         (["--metric", "f1", "--ref", "b.txt"], "labels have one --ref"),
         (["--metric", "seqeval"], "'the' is no tag"),

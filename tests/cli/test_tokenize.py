@@ -108,6 +108,27 @@ def test_a_run_has_a_tokenizer_too(minillm, trained):
     assert out.split() == [str(i) for i in load_tokenizer_file(trained / "ngram").encode("cat")]
 
 
+def test_files_of_others_are_known_by_what_they_hold(minillm, book):
+    text = book.read_text()
+    bpe = tokenizers.ByteLevelBPETokenizer()
+    bpe.train_from_iterator([text], vocab_size=300, special_tokens=["<|endoftext|>"])
+    pieces = tokenizers.BertWordPieceTokenizer()
+    pieces.train_from_iterator([text], vocab_size=100, show_progress=False)
+    Path("gpt2").mkdir()
+    bpe.save_model("gpt2")
+    bpe.save("a.data")
+    pieces.save("b.data")
+    pieces.save_model(".", "bert")
+    for names, theirs in (
+        (["gpt2", "gpt2/vocab.json", "gpt2/merges.txt", "a.data"], bpe),
+        (["b.data", "bert-vocab.txt"], pieces),
+    ):
+        ids = theirs.encode(text, add_special_tokens=False).ids
+        for name in names:
+            printed = minillm("tokenize", "encode", "-t", name, book)
+            assert printed.out.split() == [str(i) for i in ids], name
+
+
 def test_a_tokenizer_trains_a_model_and_stands_in_the_table(minillm, book):
     minillm("tokenize", "train", "--kind", "bpe", "--data", book, "--vocab-size", 300,
             "--out", "t.json")  # fmt: skip
@@ -189,6 +210,9 @@ def test_languages_are_compared(minillm, trained, book):
         (["encode", "-t", "unigram.json"], "of the model 'Unigram'; BPE and WordPiece are read"),
         (["encode", "-t", "vocab.json"], "no merges.txt here"),
         (["encode", "-t", "a.tiktoken"], "does not say how texts are cut"),
+        (["encode", "-t", "gpt2-vocab.json"], "whose files must be vocab.json and merges.txt"),
+        (["encode", "-t", "words.txt"], "words.txt: no tokenizer's file, not even a vocab.txt"),
+        (["show", "-t", "byte", "no.txt"], "no.txt: no such file"),
         (["encode", "-t", "empty"], "empty: no tokenizer in this folder"),
         (["show", "-t", "byte", "-t", "byte", "--text", "a"], "a tokenizer is named twice"),
         (["encode"], "missing option '--tokenizer'"),
@@ -200,6 +224,7 @@ def test_a_mistake_is_named(mistake, args, message):
     Path("large.txt").write_text("1 9999")
     Path("other.json").write_text('{"a": "b"}')
     Path("vocab.json").write_text('{"a": 1}')
+    Path("gpt2-vocab.json").write_text('{"a": 1}')
     Path("unigram.json").write_text('{"model": {"type": "Unigram"}}')
     Path("a.tiktoken").write_text("YQ== 0\nYg== 1\n")
     assert message in mistake("tokenize", *args)
