@@ -53,6 +53,8 @@ def count_model(kind, ids, tokenizer, out, *, progress=None, **settings):
     out = Path(out)
     if checkpoint.holds_a_run(out):
         raise UserError(f"{out} holds a run already: choose another folder")
+    if kind == "ngram":
+        settings["progress"] = progress
     model = COUNTED[kind](ids, tokenizer, **settings)
     with new_folder(out / "step-000000") as folder:
         model.save(folder)
