@@ -213,3 +213,16 @@ def test_a_token_that_the_tokenizer_lacks(tmp_path):
     (tmp_path / "model.arpa").write_text(SRILM)
     with pytest.raises(UserError, match="line 12: the tokenizer has no token 'c'"):
         read_arpa(tmp_path / "model.arpa", WordTokenizer(["a", "b"]))
+
+
+def test_a_writing_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "model.arpa.gz"
+    path.write_bytes(b"old")
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_arpa(train_on_lines(TEXT, order=2), path, progress=stop)
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["model.arpa.gz"]
