@@ -200,21 +200,22 @@ def ngram_rows(lmplz):
     """Ours on all cores; NLTK and kenlm's full_scores have one, lmplz takes what it wants."""
     ours, theirs = "classical_ours_ngram", "classical_peers_ngram"
     cores = available_cores()
-    for order, must, aim in ((3, 80, 120), (5, 120, 200)):
+    for order, nltk_must, nltk_aim in ((3, 80, 120), (5, 120, 200)):
         yield Row(
             f"train modified KN, order {order}, 1 M tokens",
             "NLTK KneserNeyInterpolated",
             "nltk",
             f"{ours}:ngram_train",
             f"{theirs}:nltk_train",
-            must,
-            aim,
+            nltk_must,
+            nltk_aim,
             {"order": order, "tokens": 1_000_000},
             threads=cores,
             rounds=2,  # of a minute each, for NLTK
             warm_up=0,
         )
-    for order, must, aim in ((3, 1.0, 1.5), (5, 1.5, 2)):
+    targets: list[tuple[int, float, float]] = [(3, 1, 1.5), (5, 1.5, 2)]
+    for order, must, aim in targets:
         for output in ("arpa", "intermediate"):
             yield Row(
                 f"train modified KN, order {order}, 6.7 M tokens",
