@@ -97,6 +97,9 @@ def test_a_lossy_tokenizer_is_compared_by_perplexity():
     class Lossy(CharTokenizer):
         lossless = False
 
+        def _text_of(self, ids):
+            return super()._text_of(ids).upper()
+
     def lossy(documents):
         tokenizer = Lossy.train("".join(d.text for d in DOCUMENTS))
         return Unigram.train(encode_documents(documents, tokenizer), tokenizer)
