@@ -162,7 +162,7 @@ def _missing(needs, lmplz):
 
 
 HEADER = (
-    f"{'work':<48} {'peer':<29} {'ours':>10} {'peer':>10} {'faster':>8} {'must':>6} {'aim':>6} "
+    f"{'work':<51} {'peer':<29} {'ours':>10} {'peer':>10} {'faster':>8} {'must':>6} {'aim':>6} "
     f"{'memory':>9} {'peer':>9}"
 )
 
@@ -174,7 +174,7 @@ def line(row):
         return "" if value is None else f"{value:g}"
 
     return (
-        f"{row['work']:<48} {row['peer']:<29} {_time(row['seconds']):>10} "
+        f"{row['work']:<51} {row['peer']:<29} {_time(row['seconds']):>10} "
         f"{_time(row['peer_seconds']):>10} {row['times_faster']:>6.2f} x {number(row['must']):>6} "
         f"{number(row['aim']):>6} {_size(row['peak_bytes']):>9} {_size(row['peer_peak_bytes']):>9}"
     )
