@@ -116,6 +116,7 @@ def score(hyp, metrics, refs, compare, samples, level, seed, json_path, **given)
         if not set(metrics) & set(OPTIONS[name][0]):
             wanted = " and ".join(OPTIONS[name][0])
             raise UserError(f"{metrics[0]} takes no {flag_of(name)}: it is for {wanted}")
+    _check_range(given)
     resampling = {"samples": samples, "level": level, "seed": seed}
     resampling = {name: value for name, value in resampling.items() if value is not None}
     if resampling and compare is None:
@@ -125,3 +126,11 @@ def score(hyp, metrics, refs, compare, samples, level, seed, json_path, **given)
         for metric in dict.fromkeys(metrics)
     }
     score_files(hyp, refs, settings, compare=compare, resampling=resampling, json_path=json_path)
+
+
+def _check_range(given):
+    """Refuse settings that the metrics take for a programmer's mistake."""
+    if given.get("zero_division", 0) not in (0, 1):
+        raise UserError(f"--zero-division must be 0 or 1, got {given['zero_division']:g}")
+    if given.get("max_order", 1) < 1:
+        raise UserError(f"--max-order must be at least 1, got {given['max_order']}")
