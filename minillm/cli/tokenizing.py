@@ -33,6 +33,12 @@ def train_tokenizer(kind, data, out, vocab_size, special, given):
     endings = [end for name, end in FOREIGN if name == kind] + [".json"]
     if suffix not in endings:
         raise UserError(f"{out}: a {kind} tokenizer is written as {', '.join(set(endings))}")
+    if given.get("min_frequency", 0) < 0:
+        raise UserError(f"--min-frequency must be at least 0, got {given['min_frequency']}")
+    if not 0 < given.get("character_coverage", 1) <= 1:
+        raise UserError(
+            f"--character-coverage must be above 0 and at most 1, got {given['character_coverage']}"
+        )
     if special:
         end = (END,) if kind == "bpe" else ()  # whose list of names is to be whole
         given = given | {"special_tokens": (*end, *special)}

@@ -199,6 +199,11 @@ def test_languages_are_compared(minillm, trained, book):
             "unknown pattern 'g",
         ),
         (["train", "--kind", "bpe", "--data", "no.txt", "--out", "x.json"], "no.txt: no such file"),
+        (["train", "--kind", "bpe", "--min-frequency", "-1", "--out", "x.json"], "at least 0, got"),
+        (
+            ["train", "--kind", "unigram", "--character-coverage", 7, "--out", "x.model"],
+            "at most 1",
+        ),
         (["encode", "-t", "no.json"], "no.json: cannot be read: No such file"),
         (["encode", "-t", "byte", "no.txt"], "cannot read no.txt: No such file"),
         (["encode", "-t", "byte", "--text", "a", "b.txt"], "either --text or a file"),
