@@ -1,8 +1,8 @@
 """The n-gram language model, with any smoothing, over any tokenizer's ids.
 
 Counting is in ngram_counts.py, the smoothings' formulas are in ngram_smoothing.py, how numbers come
-from both in ngram_build.py, and what is asked of them for each length of n-gram in ngram_level.py.
-The whole in a page of plain Python, to read first: ngram_simple.py.
+from both in ngram_build.py, and what is asked of them for each length of n-gram in ngram_level.py;
+files are ngram_files.py's. The whole in a page of plain Python, to read first: ngram_simple.py.
 """
 
 import dataclasses
@@ -10,13 +10,12 @@ import dataclasses
 import numpy as np
 
 from minillm.errors import UserError
-from minillm.models.folder import load_folder, save_folder
 from minillm.models.next_token import NextToken
 from minillm.models.ngram_build import build_levels
 from minillm.models.ngram_config import GIVEN, NGramConfig
 from minillm.models.ngram_counts import count_ngrams
+from minillm.models.ngram_files import load_ngram, save_ngram
 from minillm.models.ngram_jelinek_mercer import with_weights
-from minillm.models.ngram_level import Level
 from minillm.models.ngram_smoothing import SCORE, SMOOTHINGS
 from minillm.models.ngram_walk import ABSENT, UNSEEN, walk
 from minillm.tokenizers.base import check_ids
@@ -276,12 +275,7 @@ class NGram(NextToken):
         UserError
             if the folder cannot be written to.
         """
-        arrays: dict[str, np.ndarray] = {}
-        for length, level in enumerate(self.levels, start=1):
-            for name in ("keys", "p", "backoff"):
-                arrays[f"{length}.{name}"] = getattr(level, name)
-        config = dataclasses.asdict(self.config) | {"notes": self.notes}
-        save_folder(folder, self.kind, config, self.tokenizer, arrays)
+        save_ngram(self, folder)
 
     @classmethod
     def load(cls, folder):
@@ -292,32 +286,4 @@ class NGram(NextToken):
         UserError
             if it is missing, cut off, of another kind, or its parts do not belong together.
         """
-        config, tokenizer, arrays = load_folder(folder, cls.kind)
-        try:
-            notes = config.pop("notes", [])
-            config = NGramConfig(**config)
-            alone = config.smoothing in SMOOTHINGS and SMOOTHINGS[config.smoothing].alone
-            levels: list[Level] = []
-            for n in range(1, config.order + 1):
-                keys, p, backoff = (arrays[f"{n}.{name}"] for name in ("keys", "p", "backoff"))
-                _check_saved(n, keys, p, backoff, levels, tokenizer.vocab_size)
-                below = levels[-1] if levels and not alone else None
-                levels.append(Level(keys, p, backoff, tokenizer.vocab_size, below))
-            return cls(config, tokenizer, levels, notes)
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{folder}: not a whole n-gram model: {error}") from None
-
-
-def _check_saved(length, keys, p, backoff, levels, vocab_size):
-    """What is relied on without looking: one key a token, sorted keys, prefixes that exist."""
-    contexts = len(levels[-1].keys) if levels else 1
-    if length == 1 and not np.array_equal(keys, np.arange(vocab_size)):
-        raise ValueError(f"the n-grams of length 1 are not the {vocab_size} tokens")
-    shapes = keys.shape == p.shape == (len(keys),) and backoff.shape == (contexts,)
-    if not shapes or (keys.dtype, p.dtype, backoff.dtype) != (np.int64, np.float64, np.float64):
-        raise ValueError(f"the numbers of length {length} are of the wrong shape or type")
-    if np.any(np.diff(keys, prepend=-1) <= 0) or np.any(keys >= contexts * vocab_size):
-        raise ValueError(f"the n-grams of length {length} are out of order or range")
-    for numbers in (p, backoff):
-        if not np.all(np.isfinite(numbers) & (numbers >= 0)):
-            raise ValueError(f"the numbers of length {length} are no probabilities")
+        return cls(*load_ngram(folder, cls.kind))

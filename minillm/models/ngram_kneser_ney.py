@@ -65,8 +65,7 @@ def modified_kneser_ney(length, config, notes):
     discount = np.array([0.0, *d])[np.minimum(a, 3)]  # (M,)
     total = length.sum(a)  # (contexts,)
     freed = length.sum(discount)  # (contexts,)
-    gamma = np.divide(freed, total, out=np.ones(len(total)), where=total > 0)
-    return length.share(a - discount, total), gamma
+    return length.share(a - discount, total), length.rest(freed, total)
 
 
 def discounts(many, *, kenlm=False):
@@ -110,8 +109,7 @@ def absolute_alpha(length, counts, d):
     """alpha and gamma where the same d is taken from every count, to be interpolated."""
     total = length.sum(counts)
     freed = d * length.sum(counts > 0)
-    gamma = np.divide(freed, total, out=np.ones(len(total)), where=total > 0)
-    return length.share(np.maximum(counts - d, 0), total), gamma
+    return length.share(np.maximum(counts - d, 0), total), length.rest(freed, total)
 
 
 def as_kenlm(many, a, raw):

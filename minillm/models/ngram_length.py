@@ -38,6 +38,13 @@ class Length:
         """values (M,) over their contexts' total (contexts,): (M,)."""
         return values / total[self.context]
 
+    def rest(self, freed, total):
+        """What of its total (contexts,) each context has freed, as a share: (contexts,).
+
+        A context after which nothing was seen keeps nothing back: 1.
+        """
+        return np.divide(freed, total, out=np.ones(len(total)), where=total > 0)
+
     def many(self, counts, largest):
         """n_0 to n_largest: how many n-grams have each of these counts, a list of ints."""
         found = np.bincount(np.minimum(counts, largest + 1), minlength=largest + 2)

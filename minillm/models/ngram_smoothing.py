@@ -64,8 +64,7 @@ def witten_bell(length, config, notes):
     """
     types = length.sum(length.raw > 0)
     total = length.sum(length.raw) + types
-    gamma = np.divide(types, total, out=np.ones(len(total)), where=total > 0)
-    return length.share(length.raw, total), gamma
+    return length.share(length.raw, total), length.rest(types, total)
 
 
 def absolute_discounting(length, config, notes):

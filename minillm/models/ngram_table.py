@@ -15,7 +15,7 @@ Left out: adding and taking out single keys; an n-gram model never changes.
 
 import numpy as np
 
-__all__ = ["HashTable"]
+__all__ = ["MULTIPLIER", "HashTable"]
 
 FREE = -1
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio

@@ -7,6 +7,7 @@ import numpy as np
 
 from minillm.errors import UserError
 from minillm.models.ngram import NGram
+from minillm.models.ngram_arpa import BEGIN, END, UNKNOWN
 from minillm.models.ngram_lookup import Vocabulary
 from minillm.models.ngram_score import back_off_scores
 from minillm.models.ngram_words import read_words
@@ -14,8 +15,6 @@ from minillm.tokenizers.base import utf8
 from minillm.tokenizers.word import WordTokenizer
 
 __all__ = ["score_lines", "train_on_lines"]
-
-BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 
 
 def train_on_lines(text, *, order=5, progress=None, **settings):

@@ -20,6 +20,7 @@ import numpy as np
 
 from minillm.errors import UserError
 from minillm.models.ngram_counts import worker_pool
+from minillm.models.ngram_table import MULTIPLIER
 
 __all__ = ["LONG", "Text", "Words", "look", "read_words", "spans"]
 
@@ -27,7 +28,6 @@ PIECE = 1 << 19  # bytes, and words, looked at together
 LONG = 512  # bytes; longer words are looked at one by one
 TAB, SPACES_FROM_TAB, SPACE, NEWLINE = 9, 5, 32, 10
 FIRST_BYTES = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)  # the first n of eight
-MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio
 NOTHING = np.empty(0, np.int64)
 
 
