@@ -7,9 +7,12 @@ r"""ARPA files: n-gram models as text, which SRILM, KenLM and others read and wr
     \end\
 
 The end id is two words there: </s> where it is predicted, <s> where it begins a document. The
-unknown id is <unk>. A word must not hold white space: where a token's name does, all names are
-written with %XX for each byte of UTF-8 that is white space, a control character or a percent sign
-(and % alone for no byte at all), and the first line of the file says so.
+unknown id is <unk>. Zero, whose logarithm is no number, is written as -99 and read back as zero,
+which is SRILM's convention.
+
+A word must not hold white space: where a token's name does, all names are written with %XX for each
+byte of UTF-8 that is white space, a control character or a percent sign (and % alone for no byte at
+all), and the first line of the file says so.
 
 Formats: https://www.speech.sri.com/projects/srilm/manpages/ngram-format.5.html. Left out: KenLM's
 binary files; words of several numbers (factored models).
@@ -26,14 +29,23 @@ import numpy as np
 from minillm.errors import UserError
 from minillm.files import write_chunks
 
-__all__ = ["BEGIN", "END", "ESCAPED", "UNKNOWN", "arpa_names", "unescape", "write_arpa"]
+__all__ = [
+    "BEGIN",
+    "END",
+    "ESCAPED",
+    "LEAST",
+    "UNKNOWN",
+    "arpa_names",
+    "unescape",
+    "write_arpa",
+]
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 ESCAPED = "# minillm: in words, %XX is a byte of UTF-8"
 RESERVED = re.compile(rf"{BEGIN}|{END}|{UNKNOWN}")
 UNSAFE = re.compile(r"[\x00-\x20%\x7f]")
 LINES = 1 << 15  # written at once
-LEAST = -99.0  # log10 of a probability of zero, by SRILM's convention
+LEAST = -99.0  # stands for log10 of zero, as in SRILM; KenLM takes it for what it says
 
 
 def write_arpa(model, path, *, progress=None):

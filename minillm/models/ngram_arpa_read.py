@@ -16,6 +16,7 @@ import numpy as np
 from minillm.errors import UserError
 from minillm.models.ngram import NGram
 from minillm.models.ngram_arpa import BEGIN, END, ESCAPED, UNKNOWN, arpa_names, unescape
+from minillm.models.ngram_arpa_table import Missing, Table, complete, look_up, power, unigrams
 from minillm.models.ngram_config import GIVEN, NGramConfig
 from minillm.models.ngram_level import Level
 from minillm.tokenizers.word import WordTokenizer
@@ -23,7 +24,7 @@ from minillm.tokenizers.word import WordTokenizer
 __all__ = ["read_arpa"]
 
 LINES = 1 << 15  # read at once
-ABSENT = -100.0  # log10 p of a token that is not in the file, <unk> among them, as in KenLM
+HIGHEST = 308  # log10 of what a float64 can hold, about
 COUNT = re.compile(rb"ngram\s+(\d+)\s*=\s*(\d+)\s*$")
 
 
@@ -57,16 +58,6 @@ def read_arpa(path, tokenizer=None, *, progress=None):
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
 
 
-class _Table:
-    """The n-grams of one length as they stand in the file.
-
-    tokens : int64 (m, n); p, weight : float64 (m,), log10; line : int, of the first one
-    """
-
-    def __init__(self, tokens, p, weight, line):
-        self.tokens, self.p, self.weight, self.line = tokens, p, weight, line
-
-
 class _Reader:
     def __init__(self, path, file, report):
         self.path, self.file, self.report = path, file, report
@@ -74,22 +65,23 @@ class _Reader:
 
     def model(self, tokenizer):
         sizes, escaped = self._head()
+        self.highest = HIGHEST / len(sizes)  # as a score may be a product of one of each length
         self.total = sum(sizes)
         start = self._section(1)
         words, p, weight = self._rows(1, sizes[0])
         names = [self._name(word, start + i, escaped) for i, word in enumerate(words)]
         tokenizer, id_of = self._vocabulary(names, words, start, tokenizer)
-        table = _unigrams([id_of[word] for word in words], p, weight, tokenizer)
+        table = unigrams([id_of[word] for word in words], p, weight, tokenizer)
         tables = [table]
         for n, size in enumerate(sizes[1:], start=2):
             start = self._section(n)
             words, p, weight = self._rows(n, size)
             tokens = self._ids(words, id_of, start, n, tokenizer)
-            tables.append(_Table(tokens, p, weight, start))
+            tables.append(Table(tokens, p, weight, start))
         self._expect(b"\\end\\")
-        with contextlib.suppress(_Missing):
+        with contextlib.suppress(Missing):
             return self._assemble(tables, tokenizer)
-        _complete(tables)
+        complete(tables)
         return self._assemble(tables, tokenizer)
 
     def _head(self):
@@ -142,7 +134,7 @@ class _Reader:
                 raise self._error("the file ends too early")
             words += found[0]
             p[low:high], weight[low:high] = found[1:]
-            wrong = ~(p[low:high] <= 0) | np.isnan(weight[low:high]) | np.isposinf(weight[low:high])
+            wrong = ~(p[low:high] <= 0) | ~(weight[low:high] <= self.highest)
             if wrong.any():
                 at = int(wrong.argmax())
                 raise self._error(f"not log10 of a probability: {lines[at]!r}", self.line + at + 1)
@@ -222,15 +214,15 @@ class _Reader:
         return ids
 
     def _assemble(self, tables, tokenizer):
-        """The model; raises _Missing where an n-gram's first or last words have no place."""
+        """The model; raises Missing where an n-gram's first or last words have no place."""
         size = tokenizer.vocab_size
         levels: list[Level] = []
         backoff = np.zeros(1)
         for n, table in enumerate(tables, start=1):
-            context = _found(levels, table.tokens[:, :-1])
-            suffix = _found(levels, table.tokens[:, 1:])
+            context = look_up(levels, table.tokens[:, :-1])
+            suffix = look_up(levels, table.tokens[:, 1:])
             if min(context.min(initial=0), suffix.min(initial=0)) < 0:
-                raise _Missing
+                raise Missing
             keys = context * size + table.tokens[:, -1]
             order = np.argsort(keys, kind="stable")
             keys, suffix = keys[order], suffix[order]
@@ -238,21 +230,17 @@ class _Reader:
                 raise self._error(
                     "stands here for the second time", table.line + order[twice[0] + 1]
                 )
-            p = np.power(10.0, table.p[order])
+            p = power(table.p[order])
             implied = np.isnan(p)
             if implied.any():
                 p[implied] = backoff[keys[implied] // size] * levels[-1].p[suffix[implied]]
             levels.append(Level(keys, p, backoff, size, levels[-1] if levels else None, suffix))
-            backoff = np.power(10.0, table.weight[order])
+            backoff = power(table.weight[order])
             backoff[keys % size == tokenizer.end_id] = 1.0 if n > 1 else backoff[tokenizer.end_id]
         return NGram(NGramConfig(order=len(tables), smoothing=GIVEN), tokenizer, levels)
 
     def _error(self, what, line=None):
         return UserError(f"{self.path}, line {line or self.line}: {what}")
-
-
-class _Missing(Exception):
-    """Some n-gram has no place for its first or last words."""
 
 
 def _columns(lines, n):
@@ -270,34 +258,3 @@ def _columns(lines, n):
     if b"" in words:
         raise ValueError
     return words, p, weight
-
-
-def _unigrams(ids, p, weight, tokenizer):
-    """A line for each token of the vocabulary; what follows <s> follows the end id."""
-    size = tokenizer.vocab_size
-    all_p, all_weight = np.full(size + 1, ABSENT), np.zeros(size + 1)  # <s> at the end
-    all_p[ids], all_weight[ids] = p, weight
-    all_weight[tokenizer.end_id] = all_weight[size]
-    return _Table(np.arange(size)[:, None], all_p[:size], all_weight[:size], 0)
-
-
-def _found(levels, tokens):
-    """The n-gram that each row of tokens (m, k) is; 0 for k = 0, -1 where there is none."""
-    if tokens.shape[1] == 0:
-        return np.zeros(len(tokens), np.int64)
-    gram = tokens[:, 0]
-    for k in range(1, tokens.shape[1]):
-        gram = levels[k].find(gram, tokens[:, k])
-    return gram
-
-
-def _complete(tables):
-    """Add the n-grams that longer ones begin or end with, to be given what backing off gives."""
-    for table, longer in zip(tables[-2:0:-1], tables[:1:-1], strict=True):
-        there = set(map(tuple, table.tokens.tolist()))
-        rows = longer.tokens.tolist()
-        needed = {tuple(row[:-1]) for row in rows} | {tuple(row[1:]) for row in rows}
-        more = np.array(sorted(needed - there), np.int64).reshape(-1, table.tokens.shape[1])
-        table.tokens = np.concatenate([table.tokens, more])
-        table.p = np.append(table.p, np.full(len(more), np.nan))
-        table.weight = np.append(table.weight, np.zeros(len(more)))
