@@ -11,7 +11,7 @@ import numpy as np
 
 from minillm.errors import UserError
 
-__all__ = ["END", "Tokenizer", "check_ids", "code_points", "documents", "utf8"]
+__all__ = ["END", "Tokenizer", "check_ids", "code_points", "documents", "special_names", "utf8"]
 
 END = "<|endoftext|>"  # the name of the end token, as GPT-2's
 
@@ -66,6 +66,34 @@ def documents(texts):
         if not isinstance(text, str):
             raise ValueError(f"a text must be a str, got {type(text).__name__}")
         yield text
+
+
+def special_names(names):
+    """The names of special tokens as a list; a str is one name, not the list of its letters.
+
+    Parameters
+    ----------
+    names : str, or an iterable of str, such as a dict of name -> id
+
+    Raises
+    ------
+    UserError
+        for a name that is no str, empty, holds a lone surrogate, or comes twice.
+    """
+    try:
+        names = [names] if isinstance(names, str) else list(names)
+    except TypeError:
+        raise UserError(f"special tokens must be names, got {names!r:.60}") from None
+    for place, name in enumerate(names):
+        if not isinstance(name, str) or not name:
+            raise UserError(f"a special token must have a name, got {name!r:.60}")
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"the special token {name!a} holds a lone surrogate") from None
+        if name in names[:place]:
+            raise UserError(f"the special token {name!r} comes twice")
+    return names
 
 
 def check_ids(ids, vocab_size):
