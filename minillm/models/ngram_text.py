@@ -1,6 +1,7 @@
 """N-gram models of words from a text, a line a sentence, and scores of lines: as KenLM is used."""
 
 import functools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ __all__ = ["score_lines", "train_on_lines"]
 def train_on_lines(text, *, order=5, progress=None, **settings):
     """Count the words of a text, each line a document; what `lmplz` does.
 
+    Three kinds of text are read differently, see ngram_words.py.
+
     The vocabulary is all words that occur, the most frequent first, then END and UNKNOWN.
 
     Parameters
@@ -38,11 +41,15 @@ def train_on_lines(text, *, order=5, progress=None, **settings):
     UserError
         if the file cannot be read or is not UTF-8, if <s>, </s> or <unk> is a word of the text, or
         there is no line at all.
+    ValueError
+        for a text that is neither a path nor bytes.
     """
+    if not isinstance(text, str | bytes | os.PathLike):
+        raise ValueError(f"text must be a path or bytes, got {type(text).__name__}")
     try:
         data = text if isinstance(text, bytes) else Path(text).read_bytes()
     except OSError as error:
-        raise UserError(f"cannot read {text}: {error.strerror or error}") from None
+        raise UserError(f"cannot read {os.fspath(text)!s}: {error.strerror or error}") from None
     words = read_words(data)
     del data
     for name in {BEGIN, END, UNKNOWN} & set(words.names):
@@ -67,11 +74,19 @@ def score_lines(model, lines):
     Raises
     ------
     ValueError
-        for a line with a line feed in it.
+        for a line with a line feed in it, or lines that are no iterable of str.
+    UserError
+        for a model whose tokens are not words between white space.
     """
-    lines = list(lines)
+    tokenizer = model.tokenizer
+    if not isinstance(tokenizer, WordTokenizer) or tokenizer.split != "whitespace":
+        raise UserError(
+            "lines are scored by their words between white space; this model's tokens are those "
+            f"of {_named(tokenizer)}"
+        )
+    lines = _checked(lines)
     data = utf8("\n".join([*lines, ""]))
-    ids, is_end = _vocabulary(model.tokenizer).ids(data)
+    ids, is_end = _vocabulary(tokenizer).ids(data)
     stop = np.flatnonzero(is_end) + 1
     if len(stop) != len(lines):
         raise ValueError(f"{len(lines)} lines hold {len(stop) - len(lines)} line feeds")
@@ -79,6 +94,25 @@ def score_lines(model, lines):
     log_p = back_off_scores(model, ids) if back_off else model.log_p(ids)
     log_p /= np.log(10)
     return log_p, stop
+
+
+def _named(tokenizer):
+    split = f" with split={tokenizer.split!r}" if isinstance(tokenizer, WordTokenizer) else ""
+    return f"the {tokenizer.kind} tokenizer{split}"
+
+
+def _checked(lines):
+    """The lines as a list, all of them str."""
+    if isinstance(lines, str | bytes):
+        raise ValueError(f"lines must be an iterable of str, got one {type(lines).__name__}")
+    try:
+        lines = list(lines)
+    except TypeError:
+        raise ValueError(f"lines must be an iterable of str, got {type(lines).__name__}") from None
+    for i, line in enumerate(lines):
+        if not isinstance(line, str):
+            raise ValueError(f"line {i} must be a str, got {type(line).__name__}")
+    return lines
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
 """The words of a whole text to ids at once, the vocabulary found on the way.
 
-A word is what stands between ASCII's white space, and a line feed ends a line: the text as KenLM
-and `bytes.split` read it, and WordTokenizer with split="whitespace". A word at a time that is
+A word is what stands between ASCII's white space, and a line feed ends a line: the text as
+`bytes.split` reads it, and WordTokenizer with split="whitespace". A word at a time that is
 
     for line in data.split(b"\\n"): ids += [id_of[word] for word in line.split()] + [end]
 
@@ -9,6 +9,10 @@ and here it goes by all words together, eight bytes of each at a time. Each word
 hashes are sorted, the words' places in their low bits; words with equal ones stand side by side and
 get one id. Whether they are equal is then compared, byte for byte: one that differs from the first
 of its group is put right by a dictionary.
+
+KenLM's lmplz reads most texts so, but not all. Left out: its way with a last line that no line feed
+ends, which gets no </s> there; with vertical tabs and form feeds, which are parts of words there
+(though not to KenLM's own scoring); and with NUL, which stands between words there.
 """
 
 import dataclasses

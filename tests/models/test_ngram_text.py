@@ -10,6 +10,7 @@ from minillm.models.ngram_lookup import Vocabulary
 from minillm.models.ngram_score import back_off_scores
 from minillm.models.ngram_text import score_lines, train_on_lines
 from minillm.models.ngram_words import read_words
+from minillm.tokenizers.char import CharTokenizer
 from minillm.tokenizers.word import WordTokenizer
 from tests.models.kenlm_text import sentences
 
@@ -110,6 +111,40 @@ def test_lines_of_any_smoothing(smoothing):
     assert stop.tolist() == [3, 4, 6]
     found, stop = score_lines(model, [])
     assert len(found) == len(stop) == 0
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "named"),
+    [
+        (WordTokenizer(["Hello", ",", " world", "!"]), r"the word tokenizer with split='text'"),
+        (CharTokenizer("Helo, wrd!"), "the char tokenizer$"),
+    ],
+)
+def test_lines_of_another_tokenizer_are_refused(tokenizer, named):
+    model = NGram.train(tokenizer.encode("Hello, world!"), tokenizer, order=2)
+    with pytest.raises(UserError, match=f"words between white space; .* {named}"):
+        score_lines(model, ["Hello, world!"])
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("a b", "lines must be an iterable of str, got one str"),
+        (b"a b", "lines must be an iterable of str, got one bytes"),
+        (3, "lines must be an iterable of str, got int"),
+        (["a", 1], "line 1 must be a str, got int"),
+        (["a", "b\nc"], "2 lines hold 1 line feeds"),
+    ],
+)
+def test_what_is_no_list_of_lines_is_refused(lines, message):
+    with pytest.raises(ValueError, match=message):
+        score_lines(train_on_lines(b"a b\n", order=1), lines)
+
+
+@pytest.mark.parametrize("text", [None, 3, ["a b"]])
+def test_what_is_no_text_is_refused(text):
+    with pytest.raises(ValueError, match=f"a path or bytes, got {type(text).__name__}"):
+        train_on_lines(text)
 
 
 def test_a_text_is_a_file_or_its_bytes(tmp_path):
