@@ -81,7 +81,8 @@ class NGram(NextToken):
         Raises
         ------
         UserError
-            for a setting out of range, no ids at all, or more than fit in memory.
+            for a setting out of range, held-out text that no weights are to be found on, no ids at
+            all, or more than fit in memory.
         """
         known = [field.name for field in dataclasses.fields(NGramConfig)]
         if extra := sorted(settings.keys() - set(known)):
@@ -94,7 +95,12 @@ class NGram(NextToken):
         if config.smoothing == GIVEN:
             raise UserError("given probabilities are read, not counted")
         notes: list[str] = []
-        if config.smoothing == "jelinek-mercer" and config.weights is None:
+        weights_wanted = config.smoothing == "jelinek-mercer" and config.weights is None
+        if held_out is not None and not weights_wanted:
+            raise UserError(
+                f"{config.smoothing} has no held_out: it is for jelinek-mercer without weights"
+            )
+        if weights_wanted:
             config, notes = with_weights(config, ids, held_out, size, end)
         counts = count_ngrams(
             ids, order=config.order, vocab_size=size, end_id=end, progress=progress
@@ -188,7 +194,13 @@ class NGram(NextToken):
         """The distributions that the tokens of a stream stand in: blocks (size, V) of p.
 
         ids : (N,), the first predicted from the end id
+
+        Raises
+        ------
+        UserError
+            for stupid back-off, which has no probabilities.
         """
+        self._check_is_distribution()
         tokens = np.append(self.tokenizer.end_id, check_ids(ids, self.vocab_size)).astype(np.int64)
         for start in range(0, len(tokens) - 1, size):
             low = max(0, start - max(self.config.order - 2, 0))
@@ -216,11 +228,14 @@ class NGram(NextToken):
         UserError
             for stupid back-off, which has no probabilities.
         """
-        if not self.is_distribution:
-            raise UserError(f"{self.config.smoothing} gives scores, not a distribution")
+        self._check_is_distribution()
         past = self.start(1)
         self._read(past, check_ids(context, self.vocab_size)[None])
         return self._distribution(past[0])
+
+    def _check_is_distribution(self):
+        if not self.is_distribution:
+            raise UserError(f"{self.config.smoothing} gives scores, not a distribution")
 
     def start(self, batch=1):
         """The past of `batch` texts of which nothing has been read, for `step`.

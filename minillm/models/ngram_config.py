@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 
 from minillm.errors import UserError
 
@@ -73,18 +74,17 @@ class NGramConfig:
     compatibility: str | None = None
 
     def __post_init__(self):
-        _whole("order", self.order, 1)
+        self._set("order", _whole("order", self.order, 1))
         if self.smoothing not in (*NAMES, GIVEN):
             raise UserError(f"smoothing must be {_or((*NAMES, GIVEN))}, got {self.smoothing!r}")
         for name, (readers, _) in READ_BY.items():
             if getattr(self, name) is not None and self.smoothing not in readers:
                 raise UserError(f"{self.smoothing} has no {name}: it is for {_or(readers)}")
-        _number("k", self.k, math.inf)
-        _number("discount", self.discount, 1)
-        _number("factor", self.factor, 1)
+        for name, high in (("k", math.inf), ("discount", 1), ("factor", 1)):
+            self._set(name, _number(name, getattr(self, name), high))
         for name, least in (("cutoff", 2), ("buckets", 1)):
             if (value := getattr(self, name)) is not None:
-                _whole(name, value, least)
+                self._set(name, _whole(name, value, least))
         if self.compatibility not in (None, *COMPATIBILITIES):
             raise UserError(f"compatibility must be kenlm, got {self.compatibility!r}")
         self._check_weights()
@@ -98,6 +98,9 @@ class NGramConfig:
     def threshold(self, length):
         """How often an n-gram of a length may occur and still be left out; 0: all are kept."""
         return self.prune[min(length, len(self.prune)) - 1] if self.prune else 0
+
+    def _set(self, name, value):
+        object.__setattr__(self, name, value)  # as a frozen dataclass has it
 
     def _check_weights(self):
         if self.weights is None:
@@ -113,33 +116,38 @@ class NGramConfig:
             raise UserError(
                 f"weights must be {n} times {many} numbers in [0, 1), got {self.weights!r}"
             )
-        object.__setattr__(self, "weights", weights)
+        self._set("weights", weights)
 
     def _check_prune(self):
         if self.prune is None:
             return
         prune = tuple(self.prune) if isinstance(self.prune, tuple | list) else (self.prune,)
-        for value in prune:
-            _whole("prune", value, 0)
+        prune = tuple(_whole("prune", value, 0) for value in prune)
         if not prune or prune[0] or list(prune) != sorted(prune) or len(prune) > self.order:
             raise UserError(
                 f"prune must be at most {self.order} whole numbers that begin with 0 (no token is "
                 f"left out) and never fall, got {prune}"
             )
-        object.__setattr__(self, "prune", prune)
+        self._set("prune", prune)
 
 
 def _number(name, value, high):
-    """Refuse what is no number between 0 and `high`, both excluded; None is right."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value is not None and not (number and 0 < value < high):
+    """The number as Python's own; refuse what is none between 0 and `high`. None is right."""
+    if value is None:
+        return None
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not (number and 0 < value < high):
         what = "a number above 0" if high == math.inf else f"between 0 and {high}"
         raise UserError(f"{name} must be {what}, got {value!r}")
+    return value if isinstance(value, int) else float(value)
 
 
 def _whole(name, value, least):
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    """The whole number as Python's own, which can be written to a file."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < least:
         raise UserError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return int(value)
 
 
 def _or(names):

@@ -197,7 +197,11 @@ def test_entropy_by_hand():
 def test_a_score_is_not_sold_as_a_probability():
     model = NGram.train(np.array([0, 1, 0, 2, END]), TOKENIZER, order=2, smoothing="stupid-backoff")
     assert not model.is_distribution
-    for ask in (model.next_distribution, model.entropy):
+    for ask in (
+        model.next_distribution,
+        model.entropy,
+        lambda ids: next(model.distributions(ids, 1)),
+    ):
         with pytest.raises(UserError, match="stupid-backoff gives scores, not a distribution"):
             ask([0])
     nats, _ = model.score([0, 0])  # <end>0 was seen, 00 was not: 0.4 of 0's 2 in 5
@@ -238,6 +242,15 @@ def test_a_score_is_not_sold_as_a_probability():
         (lambda: NGram(NGramConfig(order=2), TOKENIZER, []), "as many levels: 0"),
         (lambda: NGram.train([], TOKENIZER), "no text to count"),
         (lambda: NGram.train([0, SIZE], TOKENIZER), rf"\[0, {SIZE}\), got {SIZE} at position 1"),
+        (lambda: NGramConfig(order=True), "order must be .* got True"),
+        (lambda: NGramConfig(order=np.float64(2)), "order must be .* got "),
+        (lambda: NGramConfig(smoothing="add-k", k=np.bool_(True)), "k must be .* got "),
+        (
+            lambda: NGram.train(
+                [0], TOKENIZER, order=1, smoothing="jelinek-mercer", weights=[[0.5]], held_out=[0]
+            ),
+            "jelinek-mercer has no held_out: it is for jelinek-mercer without weights",
+        ),
         (lambda: NGram.train([0], TOKENIZER, order=0), "order must be .* at least 1, got 0"),
         (
             lambda: NGramConfig(smoothing="none"),
@@ -257,6 +270,27 @@ def test_a_score_is_not_sold_as_a_probability():
 def test_wrong_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_numpy_s_numbers_are_numbers(tmp_path):
+    given_ = {
+        "add-k": {"k": np.float32(0.5)},
+        "katz": {"cutoff": np.int8(3), "prune": (np.int64(0), np.uint8(1))},
+        "jelinek-mercer": {"buckets": np.int64(2)},
+    }
+    for name, some in given_.items():
+        plain = {k: tuple(map(int, v)) if k == "prune" else v.item() for k, v in some.items()}
+        model = NGram.train(np.arange(4), TOKENIZER, order=np.int64(2), smoothing=name, **some)
+        expected = NGram.train(np.arange(4), TOKENIZER, order=2, smoothing=name, **plain)
+        assert repr(model.config) == repr(expected.config)
+        model.save(tmp_path / name)  # as JSON, which knows no other numbers
+        assert NGram.load(tmp_path / name).config == expected.config
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "jelinek-mercer"])
+def test_held_out_text_that_would_be_ignored_is_refused(name):
+    with pytest.raises(UserError, match=f"{name} has no held_out: it is for jelinek-mercer"):
+        NGram.train([0, 1], TOKENIZER, smoothing=name, held_out=[0])
 
 
 def trained(order=3, tokenizer=TOKENIZER):

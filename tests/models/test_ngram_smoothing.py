@@ -84,6 +84,42 @@ def test_sums_to_one_and_scores_what_it_says(case):
     assert correct.tolist() == [row.argmax() == t for row, t in zip(rows, text, strict=True)]
 
 
+@settings(max_examples=200)
+@given(case=cases())
+def test_a_stream_is_scored_as_it_is_read_step_by_step(case):
+    """Of stupid back-off, too, whose context may be one that was never seen."""
+    _, model, _, _, _, rng = case
+    text = rng.integers(0, SIZE, 30)
+    steps = [distribution(model, [END, *text[:t]])[token] for t, token in enumerate(text)]
+    nats, _ = model.score(text)
+    assert np.allclose(np.exp(-nats), steps, rtol=TOL, atol=0)
+    assert np.array_equal(model.log_p(text), -nats)
+
+
+@settings(max_examples=200)
+@given(case=cases(DISTRIBUTIONS), size=st.integers(1, 31))
+def test_the_distributions_of_a_stream_are_those_of_its_contexts(case, size):
+    _, model, _, _, _, rng = case
+    text = rng.integers(0, SIZE, 30)
+    blocks = list(model.distributions(text, size))
+    assert [len(block) for block in blocks[:-1]] == [size] * (len(blocks) - 1)
+    expected = [model.next_distribution([END, *text[:t]]) for t in range(len(text))]
+    assert np.allclose(np.concatenate(blocks), expected, rtol=TOL, atol=0)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_order_of_every_smoothing(order, name):
+    """What the two tests above draw at random, of a text after which much was never seen."""
+    rng = np.random.default_rng(order)
+    model = NGram.train(rng.integers(0, 3, 40), TOKENIZER, order=order, smoothing=name)
+    text = rng.integers(0, SIZE, 60)
+    steps = np.array([distribution(model, [END, *text[:t]]) for t in range(len(text))])
+    assert np.allclose(np.exp(-model.score(text)[0]), steps[np.arange(60), text], rtol=TOL, atol=0)
+    if model.is_distribution:
+        assert np.allclose(np.concatenate(list(model.distributions(text, 7))), steps, rtol=TOL)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_equals_the_formula_where_the_discounts_are_computed(name):
     tokenizer = CharTokenizer("".join(map(chr, range(100, 160))))
