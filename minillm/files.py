@@ -42,15 +42,22 @@ def write_bytes(path, data):
 def write_chunks(path, chunks):
     """Write the file `path` whole or not at all, from pieces (bytes) that come one by one.
 
+    A symbolic link stays, and what it points to is written. A device or a pipe, such as
+    /dev/stdout, cannot be replaced by a file: it is written to as the pieces come.
+
     Raises
     ------
     UserError
         naming the path and the reason, when the folder is missing or read-only or the disk full.
         What was there before is untouched, and no temporary file stays.
     """
-    path = Path(path)
-    temporary = _temporary(path)
+    path = Path(os.path.realpath(path))
     with _reported(path):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            with open(path, "wb") as file:
+                file.writelines(chunks)
+            return
+        temporary = _temporary(path)
         try:
             with open(temporary, "wb") as file:
                 for data in chunks:

@@ -63,6 +63,29 @@ def test_writes_and_replaces(tmp_path):
     assert names(tmp_path) == ["a"]
 
 
+def test_a_link_stays_and_its_file_is_written(tmp_path):
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to("real")
+    write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "new"
+    (tmp_path / "real").unlink()
+    write_text(tmp_path / "link", "newer")
+    assert (tmp_path / "real").read_text() == "newer"
+    assert sorted(os.listdir(tmp_path)) == ["link", "real"]
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    end = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_text(tmp_path / "pipe", "text")
+        assert os.read(end, 10) == b"text"
+    finally:
+        os.close(end)
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_full_disk_keeps_the_old_file(tmp_path):
     write_bytes(tmp_path / "a", b"old")
     with small_disk(), pytest.raises(UserError, match=r"cannot write .*/a: File too large"):
