@@ -10,7 +10,8 @@ import math
 import numpy as np
 
 from minillm.errors import UserError
-from minillm.metrics.bleu_tokenize import check_tokenizer, tokenize_all
+from minillm.metrics.bleu_tokenize import TOKENIZERS, tokenize_all
+from minillm.metrics.checks import is_number, named, require, whole
 from minillm.metrics.ngram_overlap import shared_ngrams
 from minillm.metrics.segments import (
     check_segments,
@@ -93,7 +94,7 @@ def bleu(
     Raises
     ------
     ValueError
-        for what is no text, or an order below 1.
+        for what is no text.
     UserError
         for other numbers of hypotheses and references, or a name or value that there is not.
     """
@@ -137,9 +138,8 @@ def bleu_statistics(
     statistics : int64 (S, 2 + 2 max_order): the hypothesis's length, the reference's, the matched
         n-grams of each length, and the hypothesis's
     """
-    if not isinstance(max_order, int) or max_order < 1:
-        raise ValueError(f"max_order must be a whole number of at least 1, got {max_order!r}")
-    check_tokenizer(tokenizer)
+    max_order = whole("max_order", max_order, 1)
+    named("BLEU tokenizer", tokenizer, TOKENIZERS)
     hypotheses, references = check_segments(hypotheses, references)
     return np.concatenate(
         [
@@ -220,13 +220,11 @@ def _precisions(counts, totals, smoothing, value):
 
 def _smoothing_value(smoothing, value):
     """The value that a smoothing goes by, its default for None."""
-    if smoothing not in SMOOTHINGS:
-        raise UserError(f"no smoothing {smoothing!r} for BLEU; there are: {', '.join(SMOOTHINGS)}")
-    default = SMOOTHINGS[smoothing]
+    default = SMOOTHINGS[named("BLEU smoothing", smoothing, SMOOTHINGS)]
     if value is None:
         return default
     if default is None:
         raise UserError(f"smoothing {smoothing!r} takes no value, got {value!r}")
-    if not 0 <= value < math.inf:
-        raise UserError(f"the smoothing's value must be at least 0, got {value!r}")
+    holds = is_number(value) and 0 <= value < math.inf
+    require("smoothing_value", value, holds, "a number of at least 0")
     return value

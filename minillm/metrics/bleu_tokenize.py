@@ -20,10 +20,10 @@ from typing import Any
 
 import regex
 
-from minillm.errors import UserError
+from minillm.metrics.checks import named
 from minillm.metrics.ngram_overlap import number_words
 
-__all__ = ["TOKENIZERS", "check_tokenizer", "tokenize", "tokenize_all"]
+__all__ = ["TOKENIZERS", "tokenize", "tokenize_all"]
 
 EDGE = "\n"  # marks where a line begins or ends with the word; no word holds white space
 
@@ -86,12 +86,6 @@ TOKENIZERS = {
 }
 
 
-def check_tokenizer(name):
-    """Refuse a name that is not there, with a UserError."""
-    if name not in TOKENIZERS:
-        raise UserError(f"no tokenizer {name!r} for BLEU; there are: {', '.join(TOKENIZERS)}")
-
-
 def tokenize(line, name="13a", *, lowercase=False):
     """The tokens of one line, a list of str: the specification of `tokenize_all`.
 
@@ -100,8 +94,7 @@ def tokenize(line, name="13a", *, lowercase=False):
     UserError
         if there is no tokenizer of that name.
     """
-    check_tokenizer(name)
-    rules = TOKENIZERS[name]
+    rules = TOKENIZERS[named("BLEU tokenizer", name, TOKENIZERS)]
     line = (line.lower() if lowercase else line).rstrip()
     return rules.spaced(rules.prepare(line)).split()
 
@@ -118,8 +111,7 @@ def tokenize_all(lines, name="13a", *, lowercase=False):
     ids : int64 (N,), the tokens of line after line, equal ones equal
     lengths : int64 (lines,)
     """
-    check_tokenizer(name)
-    rules = TOKENIZERS[name]
+    rules = TOKENIZERS[named("BLEU tokenizer", name, TOKENIZERS)]
     lowered = map(str.lower, lines) if lowercase else lines
     prepared = [rules.prepare(line.rstrip()) for line in lowered]
     rows = [line.split() for line in prepared]

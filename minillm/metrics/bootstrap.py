@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from minillm.errors import UserError
+from minillm.metrics.checks import is_number, require, whole
 
 __all__ = ["Comparison", "Interval", "bootstrap", "of_sums", "paired_bootstrap"]
 
@@ -91,9 +91,9 @@ def bootstrap(score, n, *, rng, samples=1000, level=0.95):
     Raises
     ------
     UserError
-        for no segments, or settings out of range.
+        for no segments, or settings that are out of range or no numbers.
     """
-    _check(n, samples, level)
+    _check(n, rng, samples, level)
     drawn = np.array([score(indices) for indices in _draw(n, samples, rng)], np.float64)
     return _interval(float(score(np.arange(n))), drawn, level)
 
@@ -116,9 +116,9 @@ def paired_bootstrap(first, second, n, *, rng, samples=1000, level=0.95):
     Raises
     ------
     UserError
-        for no segments, or settings out of range.
+        for no segments, or settings that are out of range or no numbers.
     """
-    _check(n, samples, level)
+    _check(n, rng, samples, level)
     everything = np.arange(n)
     real = [float(score(everything)) for score in (first, second)]
     drawn = np.array([[first(i), second(i)] for i in _draw(n, samples, rng)], np.float64)  # (S, 2)
@@ -143,15 +143,14 @@ def _draw(n, samples, rng):
 
 def _interval(score, drawn, level):
     drawn = np.sort(drawn)
-    cut = int(len(drawn) * ((1 - level) / 2) + 1e-9)  # 1e-9: 0.025 of 1000 may fall short of 25
+    # 1e-9: at level 0.9 half of what is cut off 1000 comes to 49.99..., and is 50
+    cut = int(len(drawn) * ((1 - level) / 2) + 1e-9)
     low, high = float(drawn[cut]), float(drawn[len(drawn) - 1 - cut])
     return Interval(score, float(drawn.mean()), low, high, level)
 
 
-def _check(n, samples, level):
-    if n < 1:
-        raise UserError(f"a bootstrap needs at least one segment, got {n}")
-    if samples < 1:
-        raise UserError(f"samples must be at least 1, got {samples}")
-    if not 0 < level < 1:
-        raise UserError(f"level must lie between 0 and 1, got {level}")
+def _check(n, rng, samples, level):
+    whole("n", n, 1)
+    whole("samples", samples, 1)
+    require("level", level, is_number(level) and 0 < level < 1, "a number between 0 and 1")
+    require("rng", rng, hasattr(rng, "integers"), "a numpy.random.Generator")

@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 
 from minillm.errors import UserError
+from minillm.metrics.checks import is_number, require, whole
 from minillm.metrics.ngram_overlap import matches, number_words
 from minillm.metrics.segments import (
     check_segments,
@@ -120,13 +121,11 @@ def chrf_statistics(
     statistics : int64 (S, char_order + word_order, 3): the hypothesis's n-grams of each length,
         those of its best reference, and those that both share
     """
-    for name, order in (("char_order", char_order), ("word_order", word_order)):
-        if not isinstance(order, int) or order < 0:
-            raise UserError(f"{name} must be a whole number of at least 0, got {order!r}")
+    char_order, word_order = whole("char_order", char_order, 0), whole("word_order", word_order, 0)
     if char_order + word_order == 0:
         raise UserError("char_order and word_order must not both be 0")
-    if not beta > 0:
-        raise UserError(f"beta must be above 0, got {beta!r}")
+    holds = is_number(beta) and 0 < beta < 1e100  # its square must be a float
+    require("beta", beta, holds, "a number above 0 and below 1e100")
     hypotheses, references = check_segments(hypotheses, references)
     parts = []
     for some, of_some in chunks(hypotheses, references, progress):

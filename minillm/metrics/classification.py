@@ -10,6 +10,7 @@ import dataclasses
 import numpy as np
 
 from minillm.errors import UserError
+from minillm.metrics.checks import is_number, listed
 
 __all__ = ["Classification", "Confusion", "Scores", "classification", "confusion_matrix"]
 
@@ -108,7 +109,8 @@ def confusion_matrix(predicted, target, *, labels=None):
     Raises
     ------
     ValueError
-        for lengths that differ, labels that are neither all strings nor all integers, or twice one.
+        for what is no list, lengths that differ, labels that are neither all strings nor all
+        integers (True beside 1 is one of another kind), or twice one.
     """
     order, rows, columns = _numbered(predicted, target, labels)
     size = len(order)
@@ -141,7 +143,8 @@ def classification(predicted, target, *, labels=None, zero_division=0.0):
     UserError
         where there is nothing to score.
     """
-    _check_zero_division(zero_division)
+    check_zero_division(zero_division, nan=True)
+    predicted, target = _plain("predicted", predicted), _plain("target", target)
     order, rows, columns = _numbered(predicted, target, labels)
     if len(rows) == 0:
         raise UserError("there is nothing to score: no labels came")
@@ -152,7 +155,7 @@ def classification(predicted, target, *, labels=None, zero_division=0.0):
     predictions = np.bincount(columns, minlength=size + 1)[:size]
     support = np.bincount(rows, minlength=size + 1)[:size]
     result = from_counts(order, tp, predictions, support, zero_division=zero_division)
-    same = np.asarray(_plain(predicted)) == np.asarray(_plain(target))
+    same = np.asarray(predicted) == np.asarray(target)
     return dataclasses.replace(result, accuracy=float(same.mean()))
 
 
@@ -231,21 +234,24 @@ def _mean(values, weights, zero_division):
     return float(np.average(values, weights=weights if weights.any() else None))
 
 
-def _check_zero_division(value):
-    if not (value in (0, 1) or np.isnan(value)):
-        raise ValueError(f"zero_division must be 0.0, 1.0 or NaN, got {value!r}")
+def check_zero_division(value, *, nan=False):
+    """Refuse what is not 0, 1 or, where that is meant, NaN, with a ValueError."""
+    if not (is_number(value) and (value in (0, 1) or (nan and np.isnan(value)))):
+        known = "0.0, 1.0 or NaN" if nan else "0.0 or 1.0"
+        raise ValueError(f"zero_division must be {known}, got {value!r}")
 
 
 def _numbered(predicted, target, labels):
     """The labels in order, and target and predicted as their places, L for any other label."""
-    predicted, target = _plain(predicted), _plain(target)
+    predicted, target = _plain("predicted", predicted), _plain("target", target)
     if len(predicted) != len(target):
         raise ValueError(f"target must have length {len(predicted)}, got {len(target)}")
-    found = dict.fromkeys([*target, *predicted])
-    order = sorted(_one_type(found)) if labels is None else _plain(labels)
+    order = [] if labels is None else _plain("labels", labels)
+    _check_one_type([*target, *predicted, *order])
+    if labels is None:
+        order = sorted({*target, *predicted})
     if len(set(order)) != len(order):
         raise ValueError("labels must name each label once")
-    _one_type(dict.fromkeys([*found, *order]))
     place = {label: i for i, label in enumerate(order)}
     rows, columns = (
         np.fromiter((place.get(x, len(order)) for x in values), np.int64, len(values))
@@ -254,15 +260,17 @@ def _numbered(predicted, target, labels):
     return order, rows, columns
 
 
-def _plain(values):
+def _plain(name, values):
     """Labels as a list of str and int, whatever sequence they came in."""
-    values = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    values = listed(name, values.tolist() if isinstance(values, np.ndarray) else values)
     return [value.item() if isinstance(value, np.generic) else value for value in values]
 
 
-def _one_type(found):
-    for type_ in (str, int):
-        if all(isinstance(label, type_) for label in found):
-            return found
-    names = ", ".join(sorted({type(label).__name__ for label in found}))
-    raise ValueError(f"labels must be all strings or all whole numbers, got {names}")
+def _check_one_type(labels):
+    """Refuse labels of two kinds; True and 1 would be the same one, were they let through."""
+    types = set(map(type, labels))
+    if not any(all(issubclass(one, kind) for one in types) for kind in (str, int)) or (
+        bool in types and len(types) > 1
+    ):
+        names = ", ".join(sorted(one.__name__ for one in types))
+        raise ValueError(f"labels must be all strings or all whole numbers, got {names}")

@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 
 from minillm.errors import UserError
+from minillm.metrics.checks import is_whole, listed, require
 from minillm.metrics.evaluate import evaluate
 
 __all__ = ["CrossValidation", "cross_validate", "k_fold", "stratified_k_fold"]
@@ -34,9 +35,10 @@ def k_fold(n, k, *, rng=None):
     Raises
     ------
     UserError
-        for k below 2 or above n.
+        for k below 2 or above n, or what is no whole number or no generator.
     """
-    _check(n, k)
+    require("n", n, is_whole(n) and n >= 0, "a whole number of at least 0")
+    _check(n, k, rng)
     order = np.arange(n) if rng is None else rng.permutation(n)
     fold = np.empty(n, np.int64)
     for i, part in enumerate(np.array_split(order, k)):
@@ -56,13 +58,18 @@ def stratified_k_fold(labels, k, *, rng=None):
 
     Raises
     ------
+    ValueError
+        for labels that cannot be told apart by a dict, such as lists.
     UserError
         for k below 2 or above n, or above the size of every class.
     """
-    labels = list(labels.tolist() if isinstance(labels, np.ndarray) else labels)
+    labels = listed("labels", labels.tolist() if isinstance(labels, np.ndarray) else labels)
     n = len(labels)
-    _check(n, k)
-    number = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+    _check(n, k, rng)
+    try:
+        number = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+    except TypeError as error:
+        raise ValueError(f"labels must be such as strings or whole numbers: {error}") from None
     classes = np.array([number[label] for label in labels])  # (n,)
     sizes = np.bincount(classes)  # (C,)
     if sizes.max() < k:
@@ -119,10 +126,12 @@ def cross_validate(make, documents, k, *, rng=None, labels=None, progress=None):
     UserError
         for k out of range, or a fold without text.
     """
-    if labels is not None and len(labels) != len(documents):
-        raise ValueError(f"labels must have length {len(documents)}, got {len(labels)}")
-    parts = k_fold(len(documents), k, rng=rng)
-    if labels is not None:
+    if labels is None:
+        parts = k_fold(len(documents), k, rng=rng)
+    else:
+        labels = listed("labels", labels)
+        if len(labels) != len(documents):
+            raise ValueError(f"labels must have length {len(documents)}, got {len(labels)}")
         parts = stratified_k_fold(labels, k, rng=rng)
     found = []
     for train, test in parts:
@@ -137,6 +146,8 @@ def _parts(fold, k):
     return [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(k)]
 
 
-def _check(n, k):
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 2 <= k <= n:
-        raise UserError(f"k must be a whole number from 2 to the {n} things to fold, got {k!r}")
+def _check(n, k, rng):
+    holds = is_whole(k) and 2 <= k <= n
+    require("k", k, holds, f"a whole number from 2 to the {n} things to fold")
+    holds = rng is None or hasattr(rng, "permutation")
+    require("rng", rng, holds, "None or a numpy.random.Generator")

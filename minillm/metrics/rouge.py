@@ -14,9 +14,10 @@ import re
 import numpy as np
 
 from minillm.errors import UserError
+from minillm.metrics.checks import listed, named
 from minillm.metrics.lcs import lcs_length, lcs_places, masks_of
 from minillm.metrics.ngram_overlap import matches
-from minillm.metrics.rouge_tokenize import check_words, number_lines
+from minillm.metrics.rouge_tokenize import ROUGE_TOKENIZERS, number_lines
 from minillm.metrics.segments import (
     check_segments,
     chunks,
@@ -80,7 +81,7 @@ def rouge(hypotheses, references, *, types=TYPES, tokenizer="rouge", stem=False,
     Raises
     ------
     ValueError
-        for what is no text.
+        for what is no text, or types that are no list.
     UserError
         for other numbers of hypotheses and references, a type or tokenizer that there is not, or
         where NLTK is missing.
@@ -103,11 +104,11 @@ def rouge_statistics(
 
     Parameters and errors as for `rouge`.
     """
-    types = [types] if isinstance(types, str) else list(types)
+    types = [types] if isinstance(types, str) else listed("types", types)
     for name in types:
-        if not re.fullmatch("rouge([1-9][0-9]*|L|Lsum)", name):
+        if not isinstance(name, str) or not re.fullmatch("rouge([1-9][0-9]*|L|Lsum)", name):
             raise UserError(f"no ROUGE {name!r}; there are: rouge1, rouge2, ..., rougeL, rougeLsum")
-    check_words(tokenizer)
+    named("ROUGE tokenizer", tokenizer, ROUGE_TOKENIZERS)
     hypotheses, references = check_segments(hypotheses, references)
     parts = [
         _scores(*chunk, types=types, tokenizer=tokenizer, stem=stem)

@@ -9,9 +9,10 @@ run of them, in those that do not each character.
 import regex
 
 from minillm.errors import UserError
+from minillm.metrics.checks import named
 from minillm.metrics.ngram_overlap import number_words
 
-__all__ = ["ROUGE_TOKENIZERS", "check_words", "number_lines", "rouge_words"]
+__all__ = ["ROUGE_TOKENIZERS", "number_lines", "rouge_words"]
 
 # for bytes.translate: letters and digits stay, the line feed too; all else becomes a space
 ASCII = bytes(code if chr(code).isalnum() or code == 10 else 32 for code in range(128)) + b" " * 128
@@ -46,7 +47,7 @@ def rouge_words(text, tokenizer="rouge", *, stem=False):
     UserError
         for a tokenizer that there is not, or where NLTK is missing.
     """
-    check_words(tokenizer)
+    named("ROUGE tokenizer", tokenizer, ROUGE_TOKENIZERS)
     lines = [[_str(word) for word in line] for line in ROUGE_TOKENIZERS[tokenizer](text)]
     if not stem:
         return lines
@@ -63,20 +64,12 @@ def number_lines(texts, tokenizer="rouge", *, stem=False):
     lengths : int64 (lines,), the words of each line
     lines : list of ints, the lines of each text
     """
-    check_words(tokenizer)
+    named("ROUGE tokenizer", tokenizer, ROUGE_TOKENIZERS)
     cut = _stemmer() if stem else None
     of_text = list(map(ROUGE_TOKENIZERS[tokenizer], texts))
     rows = [line for lines in of_text for line in lines]
     ids, lengths = number_words(rows, cut)
     return ids, lengths, list(map(len, of_text))
-
-
-def check_words(tokenizer):
-    """Refuse a name that is not there, with a UserError."""
-    if tokenizer not in ROUGE_TOKENIZERS:
-        raise UserError(
-            f"no tokenizer {tokenizer!r} for ROUGE; there are: {', '.join(ROUGE_TOKENIZERS)}"
-        )
 
 
 def _stemmer():

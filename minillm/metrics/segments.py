@@ -7,6 +7,7 @@ translator, here each hypothesis brings its own, so that their number may differ
 import numpy as np
 
 from minillm.errors import UserError
+from minillm.metrics.checks import listed
 
 __all__ = ["check_segments", "chunks", "flatten", "ratio", "references_named", "signature"]
 
@@ -28,10 +29,7 @@ def check_segments(hypotheses, references):
     UserError
         for no segment at all, other numbers of both, or a hypothesis without a reference.
     """
-    for name, given in (("hypotheses", hypotheses), ("references", references)):
-        if isinstance(given, str):
-            raise ValueError(f"{name} must be a list with an entry per segment, got a str")
-    hypotheses = list(hypotheses)
+    hypotheses, references = listed("hypotheses", hypotheses), listed("references", references)
     references = [list(r) if isinstance(r, list | tuple) else [r] for r in references]
     if len(hypotheses) != len(references):
         raise UserError(

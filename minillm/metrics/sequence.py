@@ -18,7 +18,8 @@ import dataclasses
 import numpy as np
 
 from minillm.errors import UserError
-from minillm.metrics.classification import from_counts
+from minillm.metrics.checks import listed, named
+from minillm.metrics.classification import check_zero_division, from_counts
 
 __all__ = ["SCHEMES", "entities", "sequence_scores"]
 
@@ -77,12 +78,13 @@ def entities(tags, *, scheme=None, suffix=False):
     ------
     UserError
         for an unknown scheme, or naming a tag that is none.
+    ValueError
+        for what is no list, or a tag that is no str.
     """
+    tags = listed("tags", tags)
     if scheme is None:
         return _lenient([_parse(tag, LENIENT, suffix) for tag in tags])
-    if scheme not in SCHEMES:
-        raise UserError(f"unknown scheme {scheme!r}; there are: {', '.join(SCHEMES)}")
-    rules = SCHEMES[scheme]
+    rules = SCHEMES[named("scheme", scheme, SCHEMES)]
     return _strict([_parse(tag, rules.letters, suffix) for tag in tags], rules)
 
 
@@ -106,10 +108,9 @@ def sequence_scores(predicted, target, *, scheme=None, suffix=False, zero_divisi
     UserError
         for sequences whose lengths differ, naming the first; or as `entities`.
     ValueError
-        for another zero_division.
+        for another zero_division; or as `entities`.
     """
-    if zero_division not in (0, 1):
-        raise ValueError(f"zero_division must be 0.0 or 1.0, got {zero_division!r}")
+    check_zero_division(zero_division)
     labels, counts = entity_counts(predicted, target, scheme=scheme, suffix=suffix)
     return counted(labels, counts.sum(0), zero_division=zero_division)
 
@@ -122,10 +123,12 @@ def entity_counts(predicted, target, *, scheme=None, suffix=False):
     labels : list of the L types, sorted
     counts : int (N, 3, L), for each sequence the right, the predicted and the true entities
     """
+    predicted, target = listed("predicted", predicted), listed("target", target)
     if len(predicted) != len(target):
         raise UserError(f"there are {len(predicted)} predicted sequences, but {len(target)} true")
     found = []
     for n, (ours, truth) in enumerate(zip(predicted, target, strict=True), start=1):
+        ours, truth = listed(f"predicted sequence {n}", ours), listed(f"true sequence {n}", truth)
         if len(ours) != len(truth):
             raise UserError(
                 f"sequence {n} has {len(ours)} predicted tags, but {len(truth)} true ones"
@@ -168,6 +171,8 @@ def _harmonic(scores):
 
 def _parse(tag, letters, suffix):
     """The letter and the type of a tag."""
+    if not isinstance(tag, str):
+        raise ValueError(f"a tag must be a str, got {tag!r}")
     letter = tag[-1:] if suffix else tag[:1]
     rest = tag[:-1] if suffix else tag[1:]
     dash = rest[-1:] if suffix else rest[:1]

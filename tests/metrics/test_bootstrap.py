@@ -68,6 +68,14 @@ def test_p_value_mean_and_interval_are_sacrebleus(n_samples):
     assert half == pytest.approx(theirs[1].ci, abs=1e-4)
 
 
+@pytest.mark.parametrize(("level", "low"), [(0.95, 25), (0.9, 50), (0.8, 100)])
+def test_as_many_samples_are_cut_off_as_the_level_says(level, low):
+    values = iter(range(1001))  # the thousand samples, and the score itself
+    rng = np.random.default_rng(0)
+    found = bootstrap(lambda _: next(values), 1, rng=rng, samples=np.int64(1000), level=level)
+    assert (found.low, found.high) == (low, 999 - low)
+
+
 def test_the_interval_of_a_mean_is_nearly_the_normal_one():
     values = np.random.default_rng(0).standard_normal(2000)
     found = bootstrap(mean_of(values), 2000, rng=np.random.default_rng(1), samples=2000)
@@ -107,9 +115,15 @@ def test_same_seed_same_samples(n, seed):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n": 0}, "at least one segment, got 0"),
-        ({"samples": 0}, "samples must be at least 1, got 0"),
-        ({"level": 1.0}, "level must lie between 0 and 1, got 1.0"),
+        ({"n": 0}, "n must be a whole number of at least 1, got 0"),
+        ({"n": 2.0}, "n must be .* got 2.0"),
+        ({"samples": 0}, "samples must be a whole number of at least 1, got 0"),
+        ({"samples": 1.5}, "samples must be .* got 1.5"),
+        ({"samples": None}, "samples must be .* got None"),
+        ({"samples": True}, "samples must be .* got True"),
+        ({"level": 1.0}, "level must be a number between 0 and 1, got 1.0"),
+        ({"level": "0.9"}, "level must be .* got '0.9'"),
+        ({"rng": 7}, "rng must be a numpy.random.Generator, got 7"),
     ],
 )
 def test_a_mistake_is_named(options, message):

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import sacrebleu.metrics
@@ -120,10 +122,23 @@ def test_empty_texts_score_nothing():
 def test_wrong_input_is_named():
     with pytest.raises(UserError, match="got 2 hypotheses and references for 1"):
         chrf(["a", "b"], ["a"])
-    for order in (-1, 1.5):
-        with pytest.raises(UserError, match=f"char_order .* got {order}"):
-            chrf(["a"], ["a"], char_order=order)
+    for order in (-1, 1.5, True, None):
+        for name in ("char_order", "word_order"):
+            with pytest.raises(UserError, match=f"{name} .* got {order}"):
+                chrf(["a"], ["a"], **{name: order})
     with pytest.raises(UserError, match="must not both be 0"):
         chrf(["a"], ["a"], char_order=0)
-    with pytest.raises(UserError, match="beta must be above 0, got 0"):
-        chrf(["a"], ["a"], beta=0)
+    for beta in (0, -1, math.nan, math.inf, 10**400, "2", True, None):
+        with pytest.raises(UserError, match=f"beta must be a number above 0 .* got {beta!r}"):
+            chrf(["a"], ["a"], beta=beta)
+
+
+def test_numbers_of_numpy_are_numbers():
+    given = {"char_order": 3, "word_order": 2, "beta": 3}
+    ours = {name: np.int64(value) for name, value in given.items()}
+    assert chrf(["a b"], ["a c"], **given) == chrf(["a b"], ["a c"], **ours)
+
+
+def test_with_all_weight_on_it_recall_is_the_score():
+    assert chrf(["abc"], ["abcd"], char_order=1, beta=1e99).score == pytest.approx(75)
+    assert chrf(["abc"], ["abcd"], char_order=1, beta=1e-200).score == pytest.approx(100)

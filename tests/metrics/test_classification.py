@@ -88,6 +88,17 @@ def test_arrays_do_as_lists_do():
     assert classification(np.array(["x"]), ["x"]).accuracy == 1
 
 
+def test_truth_values_are_labels_of_their_own():
+    assert list(classification([True, False], [True, True]).classes) == [False, True]
+
+
+def test_labels_may_come_one_by_one():
+    assert classification(iter("ab"), iter("ab")).accuracy == 1
+
+
+NONE: tuple = ([], [])
+
+
 @pytest.mark.parametrize(
     ("error", "message", "arguments", "options"),
     [
@@ -96,7 +107,15 @@ def test_arrays_do_as_lists_do():
         (ValueError, "got float", ([1.5], [1.5]), {}),
         (ValueError, "got int, str", (["a"], ["a"]), {"labels": [1]}),
         (ValueError, "each label once", ([1], [1]), {"labels": [1, 1]}),
-        (ValueError, "zero_division must be", ([1], [1]), {"zero_division": 0.5}),
+        (ValueError, "got bool, int", ([True], [1]), {}),
+        (ValueError, "got bool, int", ([1], [1]), {"labels": [True]}),
+        (ValueError, "got list", ([[1]], [[1]]), {}),
+        (ValueError, "got int, list", (np.eye(2, dtype=int), [1, 2]), {}),
+        (ValueError, "predicted must be a list, got NoneType", (None, [1]), {}),
+        (ValueError, "target must be a list, got str", (["a"], "a"), {}),
+        (ValueError, "must be 0.0, 1.0 or NaN, got 0.5", NONE, {"zero_division": 0.5}),
+        (ValueError, "zero_division must be .* got 'warn'", NONE, {"zero_division": "warn"}),
+        (ValueError, "zero_division must be .* got None", NONE, {"zero_division": None}),
         (UserError, "nothing to score", ([], []), {}),
     ],
 )

@@ -110,12 +110,30 @@ def test_a_lossy_tokenizer_is_compared_by_perplexity():
         found.summary()
 
 
-@pytest.mark.parametrize("k", [1, 6, 2.0, True])
+@pytest.mark.parametrize("k", [1, 6, 2.0, True, "2", None])
 def test_a_wrong_k_is_named(k):
     with pytest.raises(UserError, match="k must be a whole number from 2 to the 5"):
         k_fold(5, k)
     with pytest.raises(UserError, match="k must be a whole number from 2 to the 5"):
         cross_validate(make, DOCUMENTS, k)
+
+
+def test_numbers_of_numpy_are_numbers():
+    for ours, other in zip(k_fold(np.int32(5), np.int64(2)), k_fold(5, 2), strict=True):
+        assert all(map(np.array_equal, ours, other))
+
+
+def test_wrong_input_is_named():
+    for n in ("5", 5.0, True, -1):
+        with pytest.raises(UserError, match=f"n must be a whole number of at least 0, got {n!r}"):
+            k_fold(n, 2)
+    for fold, things in ((k_fold, 2), (stratified_k_fold, ["a", "a"])):
+        with pytest.raises(UserError, match=r"rng must be None or a numpy.* got 7"):
+            fold(things, 2, rng=7)
+    with pytest.raises(ValueError, match=r"labels must be such as strings .* unhashable type"):
+        stratified_k_fold([[1], [1]], 2)
+    with pytest.raises(ValueError, match="labels must be a list, got int"):
+        cross_validate(make, DOCUMENTS, 2, labels=3)
 
 
 def test_labels_of_another_length_are_named():

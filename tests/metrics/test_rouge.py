@@ -195,11 +195,13 @@ def test_empty_texts_score_nothing():
 def test_wrong_input_is_named(monkeypatch):
     with pytest.raises(UserError, match="got 2 hypotheses and references for 1"):
         rouge(["a", "b"], ["a"])
-    for name in ("rouge0", "rouge", "rougeX", "rouge1x", "rougeLSum"):
-        with pytest.raises(UserError, match=f"no ROUGE '{name}'; there are: rouge1"):
+    for name in ("rouge0", "rouge", "rougeX", "rouge1x", "rougeLSum", 1, None):
+        with pytest.raises(UserError, match=f"no ROUGE {name!r}; there are: rouge1"):
             rouge(["a"], ["a"], types=[name])
-    with pytest.raises(UserError, match="no tokenizer '13a' for ROUGE; there are: rouge, unicode"):
+    with pytest.raises(UserError, match="no ROUGE tokenizer '13a'; there are: rouge, unicode"):
         rouge(["a"], ["a"], tokenizer="13a")
+    with pytest.raises(ValueError, match="types must be a list, got NoneType"):
+        rouge(["a"], ["a"], types=None)
     monkeypatch.setitem(sys.modules, "nltk.stem.porter", None)
     with pytest.raises(UserError, match="needs NLTK"):
         rouge(["a"], ["a"], stem=True)

@@ -1,3 +1,4 @@
+import math
 import warnings
 
 import numpy as np
@@ -124,11 +125,32 @@ def test_without_any_entity_every_average_is_zero_division():
         ("'O-PER' is no tag", [["O-PER"]], [["O"]], {}),
         ("'S-PER' is no tag: .* I, B before", [["S-PER"]], [["O"]], {"scheme": "IOB2"}),
         ("'B-PER' is no tag: .* behind a dash", [["B-PER"]], [["O"]], {"suffix": True}),
-        ("unknown scheme 'BIO'; there are: IOB1", [["O"]], [["O"]], {"scheme": "BIO"}),
+        ("no scheme 'BIO'; there are: IOB1", [["O"]], [["O"]], {"scheme": "BIO"}),
+        ("no scheme \\['IOB2'\\]; there", [["O"]], [["O"]], {"scheme": ["IOB2"]}),
     ],
 )
 def test_a_mistake_is_named(message, predicted, target, options):
     with pytest.raises(UserError, match=message):
         sequence_scores(predicted, target, **options)
-    with pytest.raises(ValueError, match="zero_division"):
-        sequence_scores(predicted, target, zero_division=0.5)
+
+
+@pytest.mark.parametrize(
+    ("message", "predicted", "options"),
+    [
+        ("zero_division must be 0.0 or 1.0, got 0.5", [["O"]], {"zero_division": 0.5}),
+        ("zero_division must be 0.0 or 1.0, got nan", [["O"]], {"zero_division": math.nan}),
+        ("zero_division must be 0.0 or 1.0, got None", [["O"]], {"zero_division": None}),
+        ("a tag must be a str, got 3", [[3]], {}),
+        ("a tag must be a str, got None", [[None]], {"scheme": "IOB2"}),
+        ("predicted sequence 1 must be a list, got str", ["O"], {}),
+        ("predicted must be a list, got NoneType", None, {}),
+    ],
+)
+def test_wrong_input_is_named(message, predicted, options):
+    with pytest.raises(ValueError, match=message):
+        sequence_scores(predicted, [["O"]], **options)
+
+
+def test_one_sequence_must_be_a_list():
+    with pytest.raises(ValueError, match="tags must be a list, got str"):
+        entities("O")
