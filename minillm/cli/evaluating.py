@@ -141,8 +141,8 @@ def _print_one(run, row):
 def _notes(row, already_told=False):
     if "note" in row:
         yield row["note"]
-    if row["evaluation"].impossible and not already_told:
-        yield row["evaluation"].impossible
+    if row["evaluation"].why_infinite and not already_told:
+        yield row["evaluation"].why_infinite
     if row["unknown_bytes"]:
         what = "words" if row["model"].tokenizer.kind == "word" else "characters"
         yield (

@@ -176,8 +176,8 @@ def _report(model, text, given):
         return
     print(table(rows, NUMBERS))
     for name, row in rows.items():
-        if row.impossible:
-            print(f"{name}: {row.impossible}")
+        if row.why_infinite:
+            print(f"{name}: {row.why_infinite}")
     print(f"Each prediction sees {next(iter(rows.values())).context}.")
 
 

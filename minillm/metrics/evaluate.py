@@ -7,12 +7,35 @@ import numpy as np
 
 from minillm.data.batches import encode_documents
 from minillm.errors import UserError
-from minillm.metrics.language import bits_per_byte, perplexity
+from minillm.metrics.language import bits_per_byte, checked_nats, exponential
 from minillm.tokenizers.base import utf8
 
-__all__ = ["Evaluation", "Impossible", "evaluate"]
+__all__ = ["Evaluation", "Impossible", "Overflow", "evaluate"]
 
-SHOWN = 5  # tokens of the context that an impossible token is named with
+SHOWN = 5  # tokens of the context that a token is named with
+
+
+@dataclasses.dataclass(frozen=True)
+class Overflow:
+    """The token that is worst where no token is impossible, but perplexity is beyond float64.
+
+    Attributes
+    ----------
+    nats : float, what it needs: -log p
+    position, token, text, before : as `Impossible` has them
+    """
+
+    nats: float
+    position: int
+    token: int
+    text: str
+    before: str
+
+    def __str__(self):
+        return (
+            f"the perplexity is beyond float64: the worst token, {_name(self)}, "
+            f"needs {self.nats:,.1f} nats"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +58,14 @@ class Impossible:
     before: str
 
     def __str__(self):
-        where = f"after {self.before!r}" if self.before else "at a document's start"
-        first = f"{self.text!r} (id {self.token}) at position {self.position:,}, {where}"
         if self.count == 1:
-            return f"1 token is impossible to the model: {first}"
-        return f"{self.count:,} tokens are impossible to the model, the first {first}"
+            return f"1 token is impossible to the model: {_name(self)}"
+        return f"{self.count:,} tokens are impossible to the model, the first {_name(self)}"
+
+
+def _name(found):
+    where = f"after {found.before!r}" if found.before else "at a document's start"
+    return f"{found.text!r} (id {found.token}) at position {found.position:,}, {where}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +82,7 @@ class Evaluation:
     context : str, what each prediction sees
     impossible : Impossible, which tokens make the perplexity infinite; None if none
     is_distribution : bool, False for a model that gives scores
+    overflow : Overflow, where the perplexity is infinite for want of range only; else None
     """
 
     bits_per_byte: float | None
@@ -67,13 +94,19 @@ class Evaluation:
     context: str
     impossible: Impossible | None = None
     is_distribution: bool = True
+    overflow: Overflow | None = None
+
+    @property
+    def why_infinite(self):
+        """What made the perplexity infinite, Impossible or Overflow; None where it is finite."""
+        return self.impossible or self.overflow
 
     def __str__(self):
         bpb = "n/a" if self.bits_per_byte is None else f"{self.bits_per_byte:.3f}"
         numbers = f"{bpb} bits per byte, perplexity {self.perplexity:.2f}"
         if not self.is_distribution:
             numbers = "no bits or perplexity, for the model gives scores and not probabilities"
-        why = f". {self.impossible}" if self.impossible else ""
+        why = f". {self.why_infinite}" if self.why_infinite else ""
         return (
             f"{numbers}, accuracy {self.accuracy:.1%} over {self.tokens:,} tokens "
             f"({self.bytes:,} bytes); each sees {self.context}{why}"
@@ -114,14 +147,21 @@ def evaluate(model, documents, *, more_bytes=0):
     if not getattr(model, "is_distribution", True):
         return Evaluation(None, math.nan, math.nan, **common, is_distribution=False)
     lost = sum(tokenizer.unknown_bytes(d.text) for d in documents)
-    impossible = _impossible(ids, nats, tokenizer)
+    mean = float(checked_nats(nats).mean())
+    impossible = overflow = None
+    if exponential(mean) == math.inf:
+        worst = int(np.argmax(nats))  # the first of the impossible ones, if there are any
+        count, named = int(np.isposinf(nats).sum()), _named(ids, worst, tokenizer)
+        impossible = Impossible(count, **named) if count else None
+        overflow = None if count else Overflow(float(nats[worst]), **named)
     told = tokenizer.lossless or all(_is_told(tokenizer, d.text) for d in documents)
     return Evaluation(
         bits_per_byte=bits_per_byte(nats, n_bytes, lost) if told else None,
-        perplexity=math.inf if impossible else perplexity(nats),
-        nats_per_token=float(nats.mean(dtype="float64")),
+        perplexity=exponential(mean),
+        nats_per_token=mean,
         **common,
         impossible=impossible,
+        overflow=overflow,
     )
 
 
@@ -137,13 +177,10 @@ def _is_told(tokenizer, text):
     return tokenizer.decode(ids) == "".join([*pieces, text[start:]])
 
 
-def _impossible(ids, nats, tokenizer):
-    infinite = np.flatnonzero(np.isposinf(nats))
-    if len(infinite) == 0:
-        return None
-    first = int(infinite[0])
-    ends = np.flatnonzero(ids[:first] == tokenizer.end_id)
-    begin = max(first - SHOWN, int(ends[-1]) + 1 if len(ends) else 0)
-    parts = slice(begin, first), slice(first, first + 1)
+def _named(ids, place, tokenizer):
+    """Where and what a token is, as Impossible and Overflow name it."""
+    ends = np.flatnonzero(ids[:place] == tokenizer.end_id)
+    begin = max(place - SHOWN, int(ends[-1]) + 1 if len(ends) else 0)
+    parts = slice(begin, place), slice(place, place + 1)
     before, text = (tokenizer.decode(ids[part], special=True) for part in parts)
-    return Impossible(len(infinite), first, int(ids[first]), text, before)
+    return {"position": place, "token": int(ids[place]), "text": text, "before": before}

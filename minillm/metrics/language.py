@@ -10,11 +10,25 @@ import warnings
 
 import numpy as np
 
-__all__ = ["ImpossibleToken", "accuracy", "bits_per_byte", "perplexity"]
+from minillm.metrics.checks import is_whole
+
+__all__ = [
+    "ImpossibleToken",
+    "PerplexityOverflow",
+    "accuracy",
+    "bits_per_byte",
+    "checked_nats",
+    "exponential",
+    "perplexity",
+]
 
 
 class ImpossibleToken(UserWarning):
     """A text has a token whose probability is 0, so that its perplexity is infinite."""
+
+
+class PerplexityOverflow(UserWarning):
+    """No token of a text is impossible, but its perplexity is beyond the range of float64."""
 
 
 def bits_per_byte(nats, n_bytes, unknown_bytes=0):
@@ -36,12 +50,14 @@ def bits_per_byte(nats, n_bytes, unknown_bytes=0):
     ValueError
         for a NaN in nats, or bytes that cannot be so many.
     """
-    if not 0 <= unknown_bytes <= n_bytes or n_bytes == 0:
+    fit = is_whole(n_bytes) and is_whole(unknown_bytes)
+    if not fit or not 0 <= unknown_bytes <= n_bytes or n_bytes == 0:
         raise ValueError(
-            f"n_bytes must be at least 1 and unknown_bytes within it, got {n_bytes} "
-            f"and {unknown_bytes}"
+            "n_bytes must be a whole number of at least 1 and unknown_bytes one within it, "
+            f"got {n_bytes!r} and {unknown_bytes!r}"
         )
-    return (_sum(nats) / math.log(2) + 8 * unknown_bytes) / n_bytes
+    nats = float(checked_nats(nats).sum())
+    return (nats / math.log(2) + 8 * unknown_bytes) / n_bytes
 
 
 def perplexity(nats):
@@ -49,19 +65,23 @@ def perplexity(nats):
 
     Equation: perplexity = exp(mean(nats))
 
-    nats : (N,), -log p of every token; infinity where the exponential is beyond float64.
+    nats : (N,), -log p of every token
 
     Warns
     -----
     ImpossibleToken
-        if one is infinite: says which comes first.
+        if one is infinite, and so is the perplexity: says which comes first.
+    PerplexityOverflow
+        if none is, but the exponential is beyond float64 and comes out as infinity: says which
+        token needs most.
 
     Raises
     ------
     ValueError
         for a NaN in nats, or no token.
     """
-    if np.size(nats) == 0:
+    nats = checked_nats(nats)
+    if nats.size == 0:
         raise ValueError("nats must hold at least one token, got none")
     if (impossible := np.isposinf(nats)).any():
         warnings.warn(
@@ -71,8 +91,21 @@ def perplexity(nats):
             stacklevel=2,
         )
         return math.inf
+    mean = float(nats.mean())
+    if (found := exponential(mean)) == math.inf:
+        warnings.warn(
+            f"the perplexity is beyond float64: a token needs {mean:,.1f} nats on average, the "
+            f"worst one {nats.max():,.1f}, at position {np.argmax(nats)}",
+            PerplexityOverflow,
+            stacklevel=2,
+        )
+    return found
+
+
+def exponential(mean):
+    """exp(mean), infinity where that is beyond float64."""
     try:
-        return math.exp(_sum(nats) / np.size(nats))
+        return math.exp(mean)
     except OverflowError:
         return math.inf
 
@@ -99,8 +132,9 @@ def accuracy(predicted, target, *, ignore_index=-100):
     return float((predicted == target)[counted].mean())
 
 
-def _sum(nats):
+def checked_nats(nats):
+    """The nats as float64; a ValueError that names the position of a NaN."""
     nats = np.asarray(nats, np.float64)
     if (bad := np.isnan(nats)).any():
         raise ValueError(f"nats must be numbers, got NaN at position {int(np.argmax(bad))}")
-    return float(nats.sum())
+    return nats

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from minillm.data import Document, encode_documents
 from minillm.errors import UserError
 from minillm.metrics import accuracy, bits_per_byte, evaluate, perplexity
-from minillm.metrics.evaluate import Impossible
-from minillm.metrics.language import ImpossibleToken
+from minillm.metrics.evaluate import Impossible, Overflow
+from minillm.metrics.language import ImpossibleToken, PerplexityOverflow
 from minillm.models.baselines import Uniform, Unigram
 from minillm.models.ngram import NGram
 from minillm.tokenizers import ByteTokenizer, CharTokenizer, WordTokenizer, make_tokenizer
@@ -25,13 +25,19 @@ def test_by_hand():
     assert bits_per_byte(nats, 3) == pytest.approx(2, rel=4 * EPS)
     assert bits_per_byte(nats, 6, unknown_bytes=3) == pytest.approx((6 + 24) / 6, rel=4 * EPS)
     assert perplexity(nats) == pytest.approx(4, rel=8 * EPS)
-    assert perplexity([1e4]) == math.inf
     with pytest.warns(
         ImpossibleToken, match="2 tokens have probability 0, the first at position 1"
     ):
         assert perplexity([0.0, math.inf, math.inf]) == math.inf
     assert accuracy([1, 2, 3, 4], [1, 0, 3, 0]) == 0.5
     assert accuracy([[1, 2], [3, 4]], [[1, -100], [-100, 0]]) == 0.5
+
+
+def test_a_perplexity_beyond_float64_says_so():
+    assert perplexity([709.7, 709.7]) == pytest.approx(math.exp(709.7))
+    message = "beyond float64: a token needs 800.0 nats on average, .* 1,200.0, at position 1"
+    with pytest.warns(PerplexityOverflow, match=message):
+        assert perplexity([400.0, 1200.0]) == math.inf
 
 
 def test_float32_nats_are_summed_in_float64():
@@ -42,11 +48,12 @@ def test_float32_nats_are_summed_in_float64():
 def test_wrong_input_is_named():
     with pytest.raises(ValueError, match="NaN at position 1"):
         bits_per_byte([0.0, math.nan], 4)
-    with pytest.raises(ValueError, match="NaN at position 0"):
-        perplexity([math.nan])
+    for nats in ([0.0, math.nan], [math.inf, math.nan]):
+        with pytest.raises(ValueError, match="NaN at position 1"):
+            perplexity(nats)
     with pytest.raises(ValueError, match="at least one token"):
         perplexity([])
-    for n_bytes, unknown in ((0, 0), (3, 4), (3, -1)):
+    for n_bytes, unknown in ((0, 0), (3, 4), (3, -1), (None, 0), (3, 1.5), (True, 0)):
         with pytest.raises(ValueError, match=f"got {n_bytes} and {unknown}"):
             bits_per_byte([1.0], n_bytes, unknown)
     with pytest.raises(ValueError, match=r"target must have shape \(2,\), got \(3,\)"):
@@ -147,15 +154,36 @@ def test_newlines_are_bytes_where_each_line_is_a_document():
     assert found.bits_per_byte == pytest.approx(math.log2(257), rel=1e-12)
 
 
-def test_a_damaged_model_is_named():
-    class Damaged(Uniform):
-        def score(self, ids):
-            nats, correct = super().score(ids)
-            nats[2] = math.nan
-            return nats, correct
+class Given(Uniform):
+    """A model with the nats that it is given."""
 
+    def __init__(self, tokenizer, nats):
+        super().__init__(tokenizer)
+        self.nats = np.array(nats)
+
+    def score(self, ids):
+        return self.nats, np.zeros(len(ids), bool)
+
+
+@pytest.mark.parametrize("other", [1.0, math.inf])
+def test_a_damaged_model_is_named(other):
+    model = Given(ByteTokenizer(), [1.0, other, math.nan, 1.0])
     with pytest.raises(ValueError, match="NaN at position 2"):
-        evaluate(Damaged(ByteTokenizer()), [Document("d", "abc")])
+        evaluate(model, [Document("d", "abc")])
+
+
+def test_the_worst_token_is_named_where_the_perplexity_is_beyond_float64():
+    model = Given(CharTokenizer("ab"), [400.0, 1200.0, 900.0, 400.0])
+    found = evaluate(model, [Document("x", "ab"), Document("y", "")])
+    assert found.perplexity == math.inf
+    assert found.nats_per_token == 725
+    assert found.bits_per_byte == pytest.approx(2900 / math.log(2) / 2)
+    assert found.impossible is None
+    assert found.overflow == found.why_infinite == Overflow(1200.0, 1, 1, "b", "a")
+    assert str(found).endswith(
+        ". the perplexity is beyond float64: the worst token, 'b' (id 1) at position 1, after 'a', "
+        "needs 1,200.0 nats"
+    )
 
 
 def test_the_first_impossible_token_is_named():
@@ -163,7 +191,8 @@ def test_the_first_impossible_token_is_named():
     model = NGram.train(np.array([0, 1, 2, 0, 1, 2]), tokenizer, order=2, smoothing="mle")
     found = evaluate(model, [Document("x", "ab"), Document("y", "abb"), Document("z", "b")])
     assert found.perplexity == found.bits_per_byte == math.inf
-    assert found.impossible == Impossible(2, 5, 1, "b", "ab")
+    assert found.impossible == found.why_infinite == Impossible(2, 5, 1, "b", "ab")
+    assert found.overflow is None
     assert str(found).endswith(
         ". 2 tokens are impossible to the model, the first 'b' (id 1) at position 5, after 'ab'"
     )
