@@ -1,6 +1,6 @@
 """Numbers that compare models."""
 
-from minillm.metrics.bleu import BLEU, bleu
+from minillm.metrics.bleu import BLEU, bleu, bleu_from_statistics, bleu_statistics
 from minillm.metrics.bootstrap import (
     Comparison,
     Interval,
@@ -8,7 +8,7 @@ from minillm.metrics.bootstrap import (
     of_sums,
     paired_bootstrap,
 )
-from minillm.metrics.chrf import ChrF, chrf
+from minillm.metrics.chrf import ChrF, chrf, chrf_from_statistics, chrf_statistics
 from minillm.metrics.classification import (
     Classification,
     Confusion,
@@ -19,9 +19,9 @@ from minillm.metrics.classification import (
 from minillm.metrics.crossval import CrossValidation, cross_validate, k_fold, stratified_k_fold
 from minillm.metrics.evaluate import Evaluation, evaluate
 from minillm.metrics.language import accuracy, bits_per_byte, perplexity
-from minillm.metrics.rouge import Rouge, rouge
+from minillm.metrics.rouge import Rouge, rouge, rouge_statistics
 from minillm.metrics.sequence import entities, sequence_scores
-from minillm.metrics.ter import TER, ter
+from minillm.metrics.ter import TER, ter, ter_from_statistics, ter_statistics
 
 __all__ = [
     "BLEU",
@@ -38,8 +38,12 @@ __all__ = [
     "accuracy",
     "bits_per_byte",
     "bleu",
+    "bleu_from_statistics",
+    "bleu_statistics",
     "bootstrap",
     "chrf",
+    "chrf_from_statistics",
+    "chrf_statistics",
     "classification",
     "confusion_matrix",
     "cross_validate",
@@ -50,7 +54,10 @@ __all__ = [
     "paired_bootstrap",
     "perplexity",
     "rouge",
+    "rouge_statistics",
     "sequence_scores",
     "stratified_k_fold",
     "ter",
+    "ter_from_statistics",
+    "ter_statistics",
 ]
