@@ -72,7 +72,8 @@ def run(args=None):
         where = f"{error.filename}: " if error.filename else ""
         return _report(f"{where}{error.strerror or error}", MISTAKE)
     except MemoryError:
-        return _report("not enough memory; a smaller --batch, --block or model needs less", MISTAKE)
+        advice = "a smaller --batch, --block, --order or model needs less"
+        return _report(f"not enough memory; {advice}", MISTAKE)
     except (KeyboardInterrupt, click.Abort):
         return _report("interrupted", INTERRUPTED)
     except Exception:

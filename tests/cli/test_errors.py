@@ -148,7 +148,7 @@ def test_a_reader_that_has_seen_enough(trained):
     [
         (UserError("two\nlines"), 2, "minillm: two lines\n"),
         (OSError(errno.EIO, "Input/output error", "a/b"), 2, "minillm: a/b: Input/output error\n"),
-        (MemoryError(), 2, "minillm: not enough memory; a smaller --batch, --block or model needs"),
+        (MemoryError(), 2, "minillm: not enough memory; a smaller --batch, --block, --order or"),
         (KeyboardInterrupt(), 3, "minillm: interrupted\n"),
         (ValueError("x"), 4, "minillm: this is a fault of ours, not yours; the lines above say"),
     ],
