@@ -2,14 +2,19 @@
 
 import numpy as np
 
+from minillm.models.ngram_counts import NUMBERS, processors
 from minillm.models.ngram_level import ROWS_AT_ONCE, Level, suffixes
-from minillm.models.ngram_parts import interpolate_in_parts
+from minillm.models.ngram_memory import check_memory
+from minillm.models.ngram_parts import PART, interpolate_in_parts
 from minillm.models.ngram_smoothing import BACK_OFF, INTERPOLATED, SMOOTHINGS, Length
 
 __all__ = ["build_levels"]
 
 LITTLE = 1e-3  # of the probability: from here on 1 minus the rest has too few digits left
 ALL = slice(None)
+# Bytes of memory, at most, besides NUMBERS:
+WHILE_SMOOTHED = 100  # for each n-gram that is smoothed at once
+WHEN_PRUNED = 80  # for each n-gram of all lengths: new keys, and tables to find them below
 
 
 def build_levels(counts, config, vocab_size):
@@ -25,8 +30,14 @@ def build_levels(counts, config, vocab_size):
     -------
     levels : list of Level
     notes : list of str, one for each length whose counts were too few for its formula
+
+    Raises
+    ------
+    UserError
+        where they might not fit in memory.
     """
     smoothing = SMOOTHINGS[config.smoothing]
+    check_memory(_needed(counts, config), f"the probabilities of n-grams up to {len(counts)} long")
     notes: list[str] = []
     levels: list[Level] = []
     below: Level | None = None
@@ -68,6 +79,21 @@ def build_levels(counts, config, vocab_size):
     return levels, notes
 
 
+def _needed(counts, config):
+    """How many bytes the levels may take while they are built."""
+    at_once = max(len(found.keys) for found in counts)
+    thresholds = [config.threshold(n) for n in range(1, len(counts) + 1)]
+    if not any(thresholds):
+        if SMOOTHINGS[config.smoothing].form == INTERPOLATED:
+            at_once = min(at_once, PART * processors())
+        return NUMBERS * sum(len(found.keys) for found in counts) + WHILE_SMOOTHED * at_once
+    kept = sum(
+        np.count_nonzero(found.raw > threshold) if threshold else len(found.keys)
+        for found, threshold in zip(counts, thresholds, strict=True)
+    )
+    return (NUMBERS + WHEN_PRUNED) * kept + WHILE_SMOOTHED * at_once
+
+
 def _interpolate(length, numbers, lower, keys, keep, kept):
     """p and back-off weights from alpha and gamma; the pruned ones' alpha is shared out below."""
     alpha, gamma = numbers
@@ -104,7 +130,9 @@ def _back_off(p, seen, lower, keys, vocab_size, below, contexts):
 def _exact_rest(contexts, context, token, below):
     """What the shorter contexts leave to tokens not seen after these, summed token by token."""
     rest = np.empty(len(contexts))
-    size = max(1, ROWS_AT_ONCE // below.vocab_size)
+    size = max(1, min(len(contexts), ROWS_AT_ONCE // below.vocab_size))
+    # a block for each length and a copy
+    check_memory(8 * (below.length + 2) * size * below.vocab_size, "summing probabilities")
     for i in range(0, len(contexts), size):
         part = contexts[i : i + size]
         rows = below.rows(below.suffix[part])  # (n, V)

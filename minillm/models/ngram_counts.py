@@ -29,11 +29,13 @@ import numpy as np
 from minillm.models.ngram_kenlm import last_read
 from minillm.models.ngram_memory import check_memory
 
-__all__ = ["Counts", "count_ngrams", "worker_pool"]
+__all__ = ["NUMBERS", "Counts", "count_ngrams", "processors", "worker_pool"]
 
 SHARE = 1 << 16  # places in a share, about
 MOST_TOKENS, LARGEST_VOCABULARY = (1 << 31) - 2, 1 << 28  # 32-bit places, 63-bit packed ones
-BYTES = 60  # of memory, at most, for each place at each length, the model's numbers included
+BYTES = 60  # of memory, at most, for each place while a length is counted
+IN_WORK = 30  # and for each place of the shares that the threads are at
+NUMBERS = 16  # for each n-gram: p and a back-off weight, which a model will have besides the counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +87,9 @@ def count_ngrams(ids, *, order, vocab_size, end_id, threads=None, progress=None)
             f"at most {MOST_TOKENS} tokens of {LARGEST_VOCABULARY} kinds can be counted, got "
             f"{len(ids)} of {vocab_size}"
         )
-    check_memory(len(ids) * BYTES // 2 + vocab_size * BYTES, f"counting {len(ids)} tokens")
+    in_work = min(len(ids), SHARE * (threads or processors())) * IN_WORK
+    needed = len(ids) * BYTES // 2 + in_work + vocab_size * BYTES
+    check_memory(needed, f"counting {len(ids)} tokens")
     text = np.empty(len(ids) + 1, np.int32)  # (N + 1,)
     text[0], text[1:] = end_id, ids
     keys = np.arange(vocab_size, dtype=np.int64)
@@ -100,7 +104,9 @@ def count_ngrams(ids, *, order, vocab_size, end_id, threads=None, progress=None)
         for length in range(2, order + 1):
             if progress:
                 progress(length - 1, order)
-            check_memory(sum(len(s.place) for s in shares) * BYTES, f"n-grams of length {length}")
+            places, grams = sum(len(s.place) for s in shares), sum(len(c.keys) for c in result)
+            needed = places * BYTES + in_work + (grams + len(keys)) * NUMBERS
+            check_memory(needed, f"n-grams of length {length}")
             longer = each(partial(_longer, text, vocab_size), shares)
             found = _collect(each, longer, vocab_size, node, len(keys))
             left = np.bincount(found[2], minlength=len(keys))
@@ -262,7 +268,7 @@ def _bits(size):
 @contextlib.contextmanager
 def worker_pool(threads, n):
     """A function like map that has several threads work on the parts, where that pays."""
-    threads = threads or _processors()
+    threads = threads or processors()
     if threads == 1 or n < 4 * SHARE:  # threads cost more than they bring
         yield lambda function, parts: [function(part) for part in parts]
         return
@@ -270,7 +276,7 @@ def worker_pool(threads, n):
         yield lambda function, parts: list(pool.map(function, parts))
 
 
-def _processors():
+def processors():
     """How many processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -15,6 +15,7 @@ import numpy as np
 from minillm.models.ngram_build import build_levels
 from minillm.models.ngram_config import NGramConfig
 from minillm.models.ngram_counts import count_ngrams
+from minillm.models.ngram_memory import check_memory
 from minillm.models.ngram_smoothing import bucket_of
 from minillm.models.ngram_walk import walk
 from minillm.tokenizers.base import check_ids
@@ -23,6 +24,7 @@ __all__ = ["fit_weights", "with_weights"]
 
 START = 0.5
 MOST = 1 - 1e-6  # at 1 what was not seen would be impossible
+BYTES = 60  # of memory, at most, for each held-out token at each length
 STEPS, ENOUGH = 500, 1e-6  # iterations at most; nats a token that a further one must bring
 
 
@@ -58,6 +60,8 @@ def fit_weights(counts, held_out, *, buckets, vocab_size, end_id):
     notes : list of str: the lengths and buckets that no held-out token could tell anything of
     nats : list of floats, the held-out text's -log p per token before each step
     """
+    needed = len(held_out) * (len(counts) + 1) * BYTES
+    check_memory(needed, f"finding weights on {len(held_out)} tokens")
     ml, bucket = _evidence(counts, held_out, buckets, vocab_size, end_id)
     one, nats = _maximise(ml, np.minimum(bucket, 0), [np.full(1, START) for _ in counts])
     if buckets == 1:

@@ -12,6 +12,7 @@ import functools
 import numpy as np
 
 from minillm.models.ngram_best import Best
+from minillm.models.ngram_memory import check_memory
 from minillm.models.ngram_table import HashTable
 
 __all__ = ["Level", "suffixes"]
@@ -35,6 +36,7 @@ class Level:
 
     Attributes
     ----------
+    length : int, how many levels this one and those below are
     first : int (contexts + 1,), where each context's n-grams begin
     token : int (M,), the last token of each n-gram
     suffix : int (M,), the n-gram of length k - 1 that is left without the first token; zeros where
@@ -49,7 +51,7 @@ class Level:
 
     def __init__(self, keys, p, backoff, vocab_size, below=None, suffix=None, first=None):
         self.keys, self.p, self.backoff, self.vocab_size = keys, p, backoff, vocab_size
-        self.below = below
+        self.below, self.length = below, 1 if below is None else below.length + 1
         if first is None:
             many = np.bincount(keys // vocab_size, minlength=len(backoff))
             first = np.append(0, np.cumsum(many))
@@ -65,6 +67,11 @@ class Level:
         """The ids of the n-grams made of contexts and tokens, both (n,); -1 where not seen.
 
         A context may be negative, one that was not seen itself.
+
+        Raises
+        ------
+        UserError
+            before a table is made that might not fit in memory.
         """
         keys = context * np.int64(self.vocab_size) + token  # of a negative context, negative too
         self._asked += len(keys)
@@ -72,6 +79,8 @@ class Level:
             place = np.searchsorted(self.keys, keys)
             return np.where(self.keys.take(place, mode="clip") == keys, place, -1)
         if self._table is None:
+            needed = HashTable.needed(len(self.keys))
+            check_memory(needed, f"the table of {len(self.keys)} n-grams")
             self._table = HashTable(self.keys)
         return self._table.find(keys)
 

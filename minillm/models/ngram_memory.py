@@ -1,4 +1,9 @@
-"""Whether so much memory can be had, asked before it is taken."""
+"""Whether so much memory can be had, asked before it is taken.
+
+Asked by whoever is about to take it: the counts of each length (ngram_counts.py), the model's
+numbers (ngram_build.py), and the hash tables (ngram_level.py), which a model has only when it is
+first used: they take as much again as the model.
+"""
 
 from pathlib import Path
 
@@ -37,6 +42,10 @@ def check_memory(needed, purpose):
     available = available_memory()
     if available is not None and needed > available:
         raise UserError(
-            f"{purpose} may take {needed / 1e9:.1f} GB of memory, but {available / 1e9:.1f} GB are "
-            "free: take a lower order or less text"
+            f"{purpose} may take {_words(needed)} of memory, but {_words(available)} are free: "
+            "take a lower order or less text"
         )
+
+
+def _words(size):
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.3g} MB"

@@ -32,7 +32,7 @@ class HashTable:
     """
 
     def __init__(self, keys):
-        bits = max(1, int(len(keys) / LOAD).bit_length())
+        bits = _bits(len(keys))
         self._shift = np.uint64(64 - bits)
         home = self._home(keys)  # (M,)
         index_bits = max(1, len(keys).bit_length())
@@ -55,6 +55,11 @@ class HashTable:
         mixed = keys.view(np.uint64)
         mixed = mixed ^ mixed >> np.uint64(32)  # so that no regular step undoes the constant
         return (mixed * MULTIPLIER >> self._shift).view(np.int64)
+
+    @staticmethod
+    def needed(n):
+        """How many bytes of memory making a table of n keys takes, at most."""
+        return 12 * (1 << _bits(n)) + 64 * n
 
     @property
     def nbytes(self):
@@ -87,3 +92,8 @@ class HashTable:
             found[rest] = self._index.take(place)
             on = np.flatnonzero((held != keys) & (held != FREE))
             rest, place, keys = rest[on], place[on], keys[on]
+
+
+def _bits(n):
+    """A table of n keys has two to the power of this many homes."""
+    return max(1, int(n / LOAD).bit_length())

@@ -88,12 +88,12 @@ def test_progress_tells_of_each_length():
 
 
 def test_more_than_fits_is_refused_before_it_is_taken(monkeypatch):
-    monkeypatch.setattr(ngram_memory, "available_memory", lambda: 2500)
+    monkeypatch.setattr(ngram_memory, "available_memory", lambda: 5000)
     arguments = {"order": 9, "vocab_size": 3, "end_id": 2}
     count_ngrams(np.array([0, 1, 2]), **arguments)
-    with pytest.raises(UserError, match=r"n-grams of length 2 may take .* GB .* lower order"):
+    with pytest.raises(UserError, match=r"n-grams of length 2 may take .* MB .* lower order"):
         count_ngrams(np.array([0, 1, 2] * 20), **arguments)
-    with pytest.raises(UserError, match=r"counting 300 tokens may take .* GB"):
+    with pytest.raises(UserError, match=r"counting 300 tokens may take .* MB"):
         count_ngrams(np.array([0, 1, 2] * 100), **arguments)
 
 
@@ -114,6 +114,15 @@ def test_the_memory_there_is(tmp_path, monkeypatch):
     assert available_memory() == 7 * 1024
     (tmp_path / "memory.max").write_text("5000\n")
     assert available_memory() == 4000
-    with pytest.raises(UserError, match=r"it may take 0\.0 GB of memory, but 0\.0 GB are free"):
+    with pytest.raises(
+        UserError, match=r"it may take 0\.00456 MB of memory, but 0\.004 MB are free"
+    ):
+        check_memory(4560, "it")
+    (tmp_path / "memory.max").write_text("1234501000\n")
+    (tmp_path / "meminfo").unlink()
+    with pytest.raises(UserError, match=r"it may take 1\.24 GB of memory, but 1\.23 GB are free"):
+        check_memory(1_240_000_000, "it")
+    (tmp_path / "memory.max").write_text("5000\n")
+    with pytest.raises(UserError, match="it may take"):
         check_memory(4001, "it")
     check_memory(4000, "it")
