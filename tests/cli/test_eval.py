@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +90,7 @@ def test_perplexity_beyond_float64_is_still_a_line(minillm, own_gpt):
     done = minillm("eval", own_gpt)
     assert done.code == 0, done
     assert "perplexity inf" in done.out
+    worst = "the perplexity is beyond float64: the worst token, "
+    assert f". {worst}" in done.out
+    shutil.copytree(own_gpt, "again")
+    assert f"again: {worst}" in minillm("eval", own_gpt, "again").out
