@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 
 import numpy as np
 
@@ -9,14 +10,27 @@ from minillm.cli.progress import showing
 from minillm.cli.reading import whole_text
 from minillm.errors import UserError
 from minillm.files import write_text
-from minillm.metrics import bleu, chrf, of_sums, paired_bootstrap, rouge, ter
-from minillm.metrics.bleu import bleu_from_statistics, bleu_statistics
-from minillm.metrics.chrf import chrf_from_statistics, chrf_statistics
-from minillm.metrics.classification import class_counts, classification, confusion_matrix, counted
-from minillm.metrics.rouge import rouge_statistics
+from minillm.metrics import (
+    bleu,
+    bleu_from_statistics,
+    bleu_statistics,
+    chrf,
+    chrf_from_statistics,
+    chrf_statistics,
+    classification,
+    confusion_matrix,
+    of_sums,
+    paired_bootstrap,
+    rouge,
+    rouge_statistics,
+    sequence_scores,
+    ter,
+    ter_from_statistics,
+    ter_statistics,
+)
+from minillm.metrics.classification import class_counts, counted
 from minillm.metrics.sequence import counted as counted_entities
-from minillm.metrics.sequence import entity_counts, sequence_scores
-from minillm.metrics.ter import ter_from_statistics, ter_statistics
+from minillm.metrics.sequence import entity_counts
 
 __all__ = ["score_files"]
 
@@ -89,16 +103,24 @@ class Measure:
     def samples(self, hypotheses):
         raise NotImplementedError
 
-    def _result(self, result):
-        return str(result), dataclasses.asdict(result)
 
+class Text(Measure):
+    """A metric of texts: its name, and the function that scores them while progress is shown."""
 
-class Bleu(Measure):
+    title: str
+    score: Callable
+
     def report(self, hypotheses, name):
-        with showing(f"BLEU of {name}") as progress:
-            return self._result(
-                bleu(hypotheses, self.references, progress=progress, **self.settings)
-            )
+        found = self._score(hypotheses, name)
+        return str(found), dataclasses.asdict(found)
+
+    def _score(self, hypotheses, name):
+        with showing(f"{self.title} of {name}") as progress:
+            return self.score(hypotheses, self.references, progress=progress, **self.settings)
+
+
+class Bleu(Text):
+    title, score = "BLEU", staticmethod(bleu)
 
     def samples(self, hypotheses):
         names = ("tokenizer", "lowercase", "max_order")
@@ -108,12 +130,8 @@ class Bleu(Measure):
         return {"BLEU": of_sums(statistics, lambda s: bleu_from_statistics(s, **rest).score)}
 
 
-class ChrF(Measure):
-    def report(self, hypotheses, name):
-        with showing(f"chrF of {name}") as progress:
-            return self._result(
-                chrf(hypotheses, self.references, progress=progress, **self.settings)
-            )
+class ChrF(Text):
+    title, score = "chrF", staticmethod(chrf)
 
     def samples(self, hypotheses):
         statistics = chrf_statistics(hypotheses, self.references, **self.settings)
@@ -121,21 +139,18 @@ class ChrF(Measure):
         return {"chrF": of_sums(statistics, lambda s: float(chrf_from_statistics(s, **rest)))}
 
 
-class Ter(Measure):
+class Ter(Text):
+    title, score = "TER", staticmethod(ter)
     lower_is_better = True
-
-    def report(self, hypotheses, name):
-        with showing(f"TER of {name}") as progress:
-            return self._result(
-                ter(hypotheses, self.references, progress=progress, **self.settings)
-            )
 
     def samples(self, hypotheses):
         statistics = ter_statistics(hypotheses, self.references, **self.settings)
         return {"TER": of_sums(statistics, lambda s: ter_from_statistics(s).score)}
 
 
-class RougeScore(Measure):
+class RougeScore(Text):
+    title, score = "ROUGE", staticmethod(rouge)
+
     def __init__(self, references, settings):
         super().__init__(references, settings)
         types = settings.pop("types", None)
@@ -147,9 +162,7 @@ class RougeScore(Measure):
         return text if self.line_break is None else text.replace(self.line_break, "\n")
 
     def report(self, hypotheses, name):
-        hypotheses = [self._lines(text) for text in hypotheses]
-        with showing(f"ROUGE of {name}") as progress:
-            found = rouge(hypotheses, self.references, progress=progress, **self.settings)
+        found = self._score([self._lines(text) for text in hypotheses], name)
         lines = "\n".join(map(str, found.values()))
         return lines, {name: dataclasses.asdict(one) for name, one in found.items()}
 
