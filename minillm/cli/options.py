@@ -64,34 +64,30 @@ class OneOf(click.ParamType):
         return value
 
 
-class Shares(click.ParamType):
-    """Three shares of a text, written 0.8,0.1,0.1; in TOML a list of them will do."""
+class Numbers(click.ParamType):
+    """Several numbers with commas between them; in TOML a list of them will do."""
 
-    name = "shares"
-
-    def convert(self, value, param, ctx):
-        parts = value.split(",") if isinstance(value, str) else value
-        try:
-            return tuple(float(part) for part in parts)
-        except (TypeError, ValueError):
-            raise click.UsageError(
-                f"{param.name} must be three numbers like 0.8,0.1,0.1, got {value!r}", ctx
-            ) from None
-
-
-class Wholes(click.ParamType):
-    """Whole numbers, written 0,0,1; in TOML a list of them will do."""
-
-    name = "wholes"
+    number: type
+    expected: str
 
     def convert(self, value, param, ctx):
         parts = value.split(",") if isinstance(value, str) else value
         try:
-            return tuple(int(part) for part in parts)
+            return tuple(self.number(part) for part in parts)
         except (TypeError, ValueError):
             raise click.UsageError(
-                f"{param.name} must be whole numbers like 0,0,1, got {value!r}", ctx
+                f"{param.name} must be {self.expected}, got {value!r}", ctx
             ) from None
+
+
+class Shares(Numbers):
+    """Of a text, for training, validation and test."""
+
+    name, number, expected = "shares", float, "three numbers like 0.8,0.1,0.1"
+
+
+class Wholes(Numbers):
+    name, number, expected = "wholes", int, "whole numbers like 0,0,1"
 
 
 class Commands(click.Group):
@@ -199,7 +195,7 @@ def _read_config(ctx, param, path):
 
 def _checked(path, key, value, param):
     """The value as click takes it; a number in quotes or half a step is refused, not converted."""
-    if isinstance(param.type, Shares | Wholes):
+    if isinstance(param.type, Numbers):
         return value
     values = value if param.multiple and isinstance(value, list) else [value]
     kind: tuple[type, ...] = (str,)
