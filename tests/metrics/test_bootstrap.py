@@ -7,17 +7,10 @@ from sacrebleu import significance
 
 from minillm.errors import UserError
 from minillm.metrics import bootstrap, of_sums, paired_bootstrap
+from tests.metrics.texts import LINES
 
-REFERENCE = [
-    "the mill stands by the river and turns all day",
-    "she reads the letter twice and puts it away",
-    "rain came in the night and the road is gone",
-    "two boys carry the basket up the hill",
-    "nobody knew who had left the door open",
-    "the clock in the square has stopped again",
-]
-FIRST = [line.replace("the", "a") for line in REFERENCE]
-SECOND = [line.replace("and", "then") for line in REFERENCE]
+FIRST = [line.replace("the", "a") for line in LINES]
+SECOND = [line.replace("and", "then") for line in LINES]
 
 
 def mean_of(values):
@@ -50,12 +43,12 @@ def test_p_value_mean_and_interval_are_sacrebleus(n_samples):
     metric = sacrebleu.BLEU(effective_order=False)
     named = [("first", FIRST), ("second", SECOND)]
     test = significance.PairedTest(
-        named, {"BLEU": metric}, [REFERENCE], test_type="bs", n_samples=n_samples
+        named, {"BLEU": metric}, [LINES], test_type="bs", n_samples=n_samples
     )
     theirs = test()[1]["BLEU"]
 
     def side(lines):
-        statistics = metric._extract_corpus_statistics(lines, [REFERENCE])
+        statistics = metric._extract_corpus_statistics(lines, [LINES])
         return of_sums(statistics, lambda s: metric._compute_score_from_stats(list(s)).score)
 
     rng = np.random.default_rng(12345)  # sacrebleu's seed

@@ -6,7 +6,16 @@ from hypothesis import strategies as st
 
 from minillm.bench.classical_ours_metrics import edited_pairs
 
-__all__ = ["real_segments", "segments", "streams", "texts"]
+__all__ = ["LINES", "real_segments", "segments", "streams", "texts"]
+
+LINES = [
+    "the mill stands by the river and turns all day",
+    "she reads the letter twice and puts it away",
+    "rain came in the night and the road is gone",
+    "two boys carry the basket up the hill",
+    "nobody knew who had left the door open",
+    "the clock in the square has stopped again",
+]
 
 # fmt: off
 PIECES = [
