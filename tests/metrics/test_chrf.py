@@ -128,7 +128,7 @@ def test_wrong_input_is_named():
                 chrf(["a"], ["a"], **{name: order})
     with pytest.raises(UserError, match="must not both be 0"):
         chrf(["a"], ["a"], char_order=0)
-    for beta in (0, -1, math.nan, math.inf, 10**400, "2", True, None):
+    for beta in (0, -1, math.nan, math.inf, 1e200, 10**400, "2", True, None):
         with pytest.raises(UserError, match=f"beta must be a number above 0 .* got {beta!r}"):
             chrf(["a"], ["a"], beta=beta)
 
