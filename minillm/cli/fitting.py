@@ -93,6 +93,8 @@ def count(kind, out, resume, given, arpa=None):
     if arpa is not None:
         check_arpa(settings.get("smoothing", NGramConfig.smoothing))
     text = _text(given)
+    if settings.get("smoothing") == "jelinek-mercer" and text.validation is not None:
+        settings["held_out"] = text.validation
     with showing(f"counting {len(text.train):,} tokens") as progress:
         model = count_model(kind, text.train, text.tokenizer, out, progress=progress, **settings)
     write_run(out, kind, _absolute(given))

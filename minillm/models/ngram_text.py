@@ -84,8 +84,14 @@ def score_lines(model, lines):
             "lines are scored by their words between white space; this model's tokens are those "
             f"of {_named(tokenizer)}"
         )
-    lines = _checked(lines)
-    data = utf8("\n".join([*lines, ""]))
+    if isinstance(lines, str | bytes):
+        raise ValueError(f"lines must be an iterable of str, got one {type(lines).__name__}")
+    try:
+        lines = list(lines)
+        text = "\n".join([*lines, ""])
+    except TypeError as error:
+        raise ValueError(f"lines must be an iterable of str: {error}") from None
+    data = utf8(text)
     ids, is_end = _vocabulary(tokenizer).ids(data)
     stop = np.flatnonzero(is_end) + 1
     if len(stop) != len(lines):
@@ -99,20 +105,6 @@ def score_lines(model, lines):
 def _named(tokenizer):
     split = f" with split={tokenizer.split!r}" if isinstance(tokenizer, WordTokenizer) else ""
     return f"the {tokenizer.kind} tokenizer{split}"
-
-
-def _checked(lines):
-    """The lines as a list, all of them str."""
-    if isinstance(lines, str | bytes):
-        raise ValueError(f"lines must be an iterable of str, got one {type(lines).__name__}")
-    try:
-        lines = list(lines)
-    except TypeError:
-        raise ValueError(f"lines must be an iterable of str, got {type(lines).__name__}") from None
-    for i, line in enumerate(lines):
-        if not isinstance(line, str):
-            raise ValueError(f"line {i} must be a str, got {type(line).__name__}")
-    return lines
 
 
 @functools.lru_cache(maxsize=1)

@@ -39,7 +39,7 @@ def count_model(kind, ids, tokenizer, out, *, progress=None, **settings):
     tokenizer : what made the ids
     out : the run's folder
     progress : function of (done, total), told now and then where counting takes long
-    settings : of the n-gram: those of NGramConfig
+    settings : of the n-gram: those of NGramConfig, and `held_out` (T,), see NGram.train
 
     Returns
     -------

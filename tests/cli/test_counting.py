@@ -42,6 +42,18 @@ def test_every_smoothing_can_be_trained(minillm, book, smoothing):
     assert str(evaluate(model, prepare(str(book)).split.test)) in minillm("eval", "run").out
 
 
+def test_weights_are_found_on_the_validation_part(minillm, book):
+    common = ["train", "ngram", "--data", book, "--smoothing", "jelinek-mercer", "--order", 2]
+    done = minillm(*common, "--out", "a")
+    text = prepare(str(book))
+    settings = {"order": 2, "smoothing": "jelinek-mercer"}
+    expected = NGram.train(text.train, text.tokenizer, held_out=text.validation, **settings)
+    assert load_model("a/best").config == expected.config
+    assert "the rest counted" not in done.out
+    done = minillm(*common, "--split", "0.9,0,0.1", "--out", "b")
+    assert "note: weights found on the last" in done.out, done
+
+
 def test_pruning_and_the_kenlm_mode_arrive(minillm, book):
     common = ["train", "ngram", "--data", book, *WORDS]
     minillm(*common, "--out", "a", "--prune", "0,0,1", "--compatibility", "kenlm")

@@ -131,8 +131,8 @@ def test_lines_of_another_tokenizer_are_refused(tokenizer, named):
     [
         ("a b", "lines must be an iterable of str, got one str"),
         (b"a b", "lines must be an iterable of str, got one bytes"),
-        (3, "lines must be an iterable of str, got int"),
-        (["a", 1], "line 1 must be a str, got int"),
+        (3, "lines must be an iterable of str: 'int' object"),
+        (["a", 1], "an iterable of str: sequence item 1: expected str instance, int found"),
         (["a", "b\nc"], "2 lines hold 1 line feeds"),
     ],
 )
