@@ -14,6 +14,7 @@ import unicodedata
 import click
 import regex
 
+from minillm.errors import UserError
 from minillm.viz.style import SIGNS
 from minillm.viz.tokens_picture import draw
 
@@ -76,13 +77,14 @@ class TokenView:
     Raises
     ------
     UserError
-        as the tokenizers' `encode` does.
+        as the tokenizers' `encode` does, and for a special token that none of them has.
     """
 
     def __init__(self, text, tokenizers, *, ids=False, special=()):
         if not isinstance(tokenizers, dict):
             tokenizers = {tokenizers.kind: tokenizers}
         self.text, self.ids = text, ids
+        _check_asked(tokenizers, special)
         asked = {name: _asked(tokenizer, special) for name, tokenizer in tokenizers.items()}
         self.pieces = {n: pieces(text, t, special=asked[n]) for n, t in tokenizers.items()}
 
@@ -178,6 +180,14 @@ def visible(text):
 
 def _has_shape(c):
     return unicodedata.category(c)[0] not in "CZ"
+
+
+def _check_asked(tokenizers, special):
+    """Refuse a name that none of the tokenizers has."""
+    known = {name: None for t in tokenizers.values() for name in t.special_tokens}
+    for name in [special] if isinstance(special, str) else special:
+        if name not in known and special != "all":
+            raise UserError(f"no special token {name!r}; there are: {', '.join(known)}")
 
 
 def _asked(tokenizer, special):

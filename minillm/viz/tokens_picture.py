@@ -40,9 +40,9 @@ def draw(blocks, backgrounds, unknown, *, ids, width, title):
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width * POINTS), ylim=(height * POINTS, 0))
     axes.set_axis_off()
     if title:
-        axes.text(MARGIN, MARGIN + 6, title, fontsize=12, va="center")
+        axes.text(MARGIN, MARGIN + 6, _label(title), fontsize=12, va="center", family=fonts())
     for top, name, heading in heads:
-        name, heading = printable(name), heading.replace("$", r"\$")
+        name, heading = _label(name), heading.replace("$", r"\$")
         bold = axes.text(MARGIN, top + 9, name, fontsize=SIZE, weight="bold", va="center")
         left = MARGIN + measure(name, bold.get_fontproperties()) + 8
         axes.text(left, top + 9, heading, fontsize=SIZE - 1, color=GREY, va="center")
@@ -54,6 +54,11 @@ def draw(blocks, backgrounds, unknown, *, ids, width, title):
             colours = backgrounds[place % len(backgrounds)], unknown if piece.unknown else None
             _box(axes, (left, top, wide), text, colours, str(piece.id) if ids else "")
     return figure
+
+
+def _label(text):
+    """What stands above tokens: printable, its blanks as they are."""
+    return " ".join(map(printable, text.split(" ")))
 
 
 def _lines(pieces, measure, right, ids):

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minillm.errors import UserError
 from minillm.tokenizers import ByteTokenizer, CharTokenizer
 from minillm.tokenizers.word import WordTokenizer
 from minillm.tokenizers.wordpiece import WordPieceTokenizer
 from minillm.viz import bytes_per_token, bytes_per_token_bars, bytes_per_token_table, save
 from minillm.viz.languages import SAMPLES
+from minillm.viz.style import fonts
 from minillm.viz.tokens import TokenView, visible
 
 TEXT = "The cat's 水\n\tsat $5 \x1b[31m & <b>"
@@ -155,6 +157,9 @@ def test_special_tokens_are_shown_where_asked_for():
     named = TokenView("a[SEP]<|endoftext|>", TOKENIZERS, special=["[SEP]"])
     assert named.pieces["wordpiece"][1].id == TOKENIZERS["wordpiece"].end_id
     assert named.pieces["byte"][-1].id == ord(">")
+    for wrong in ("[NONE]", ["[SEP]", "[NONE]"]):  # a name that none of them has
+        with pytest.raises(UserError, match=r"no special token '\[NONE\]'; there are: <\|endof"):
+            TokenView("a", TOKENIZERS, special=wrong)
 
 
 @pytest.mark.parametrize("ids", [False, True])
@@ -177,6 +182,14 @@ def test_the_picture_has_a_box_for_each_token(ids, tmp_path):
         edges = sorted((a, b) for a, b, t in zip(left, right, tops, strict=True) if t == row)
         assert all(a[1] < b[0] + 0.01 for a, b in itertools.pairwise(edges))
     save(figure, tmp_path / "tokens.png")
+
+
+def test_a_title_can_be_anything(tmp_path):
+    figure = TokenView("a", ByteTokenizer()).figure(title="cost $x_{ and $y 水\x1b")
+    title = figure.axes[0].texts[0]
+    assert title.get_text() == r"cost \$x_{ and \$y 水"
+    assert title.get_fontfamily() == fonts()
+    save(figure, tmp_path / "title.png")
 
 
 def test_a_long_text_is_drawn_in_part(tmp_path, monkeypatch):
