@@ -84,15 +84,17 @@ def special_names(names):
         names = [names] if isinstance(names, str) else list(names)
     except TypeError:
         raise UserError(f"special tokens must be names, got {names!r:.60}") from None
-    for place, name in enumerate(names):
+    seen: set[str] = set()
+    for name in names:
         if not isinstance(name, str) or not name:
             raise UserError(f"a special token must have a name, got {name!r:.60}")
         try:
             name.encode()
         except UnicodeEncodeError:
             raise UserError(f"the special token {name!a} holds a lone surrogate") from None
-        if name in names[:place]:
+        if name in seen:
             raise UserError(f"the special token {name!r} comes twice")
+        seen.add(name)
     return names
 
 

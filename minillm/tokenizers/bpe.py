@@ -15,17 +15,20 @@ import numpy as np
 from minillm.errors import UserError
 from minillm.files import read_json
 from minillm.tokenizers import bpe_files, bpe_list_files
-from minillm.tokenizers.base import END, utf8
+from minillm.tokenizers.base import END, special_names, utf8
 from minillm.tokenizers.bpe_encode import Encoder
 from minillm.tokenizers.bpe_simple import BYTE_ORDER
 from minillm.tokenizers.bpe_train import train_merges
-from minillm.tokenizers.bpe_vocabulary import check_vocabulary, make_merges, pairs_by_rank
+from minillm.tokenizers.bpe_vocabulary import (
+    check_vocabulary,
+    make_merges,
+    pairs_by_rank,
+    usual_end,
+)
 from minillm.tokenizers.pretokenize import PATTERNS, safe_cut
 from minillm.tokenizers.surface import Surface
 
 __all__ = ["BPETokenizer"]
-
-END_NAMES = (END, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>")  # in others' files
 
 
 class BPETokenizer(Surface):
@@ -77,9 +80,10 @@ class BPETokenizer(Surface):
         self.pattern, self.add_prefix_space = pattern, bool(add_prefix_space)
         self.whole_words = bool(whole_words or merges is None)
         self.special_tokens = dict(special_tokens or {})
+        special_names(self.special_tokens)  # refuses what is no name
         largest = check_vocabulary(self.vocabulary, self.special_tokens)
         if end is None:
-            end = next((name for name in END_NAMES if name in self.special_tokens), END)
+            end = usual_end(self.special_tokens)
             if end not in self.special_tokens:
                 largest += 1
                 self.special_tokens[end] = largest
@@ -114,21 +118,28 @@ class BPETokenizer(Surface):
             have no more pairs
         pattern : str, one of pretokenize.PATTERNS
         min_frequency : int, how often a pair must come to be joined
-        special_tokens : names; their ids are the last
+        special_tokens : names; their ids are the last. `END` follows them where none of them is
+            an end token, as one of the usual names is
         progress : function of (done, total) or None
 
         Raises
         ------
         UserError
-            for a vocabulary smaller than the bytes and the special tokens.
+            for a vocabulary smaller than the bytes and the special tokens, a name that is none, a
+            number out of range.
         """
-        special_tokens = tuple(dict.fromkeys(special_tokens)) or (END,)
+        special_tokens = special_names(special_tokens)
+        end = usual_end(special_tokens)
+        if end not in special_tokens:
+            special_tokens.append(end)
         least = 256 + len(special_tokens)
         if vocab_size < least:
             raise UserError(
                 f"vocab_size must be at least {least}, the bytes and the special tokens, "
                 f"got {vocab_size}"
             )
+        if min_frequency < 0:
+            raise UserError(f"min_frequency must not be negative, got {min_frequency}")
         merges = train_merges(
             texts,
             n_merges=vocab_size - least,
@@ -139,7 +150,6 @@ class BPETokenizer(Surface):
         tokens = [bytes([byte]) for byte in BYTE_ORDER] + [left + right for left, right in merges]
         vocabulary = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
         names = {name: len(vocabulary) + i for i, name in enumerate(special_tokens)}
-        end = END if END in names else special_tokens[0]
         return cls(vocabulary, merges, pattern=pattern, special_tokens=names, end=end)
 
     def _encode(self, text):
@@ -147,7 +157,7 @@ class BPETokenizer(Surface):
 
     def encode_batch(self, texts, *, special=()):
         """The ids of each of several texts, a list of int32 arrays; faster than one by one."""
-        if special:
+        if special or isinstance(texts, str):
             return super().encode_batch(texts, special=special)
         return self._encoder.encode_batch(map(self._prefixed, texts))
 
@@ -257,7 +267,7 @@ class BPETokenizer(Surface):
         ----------
         special_tokens : names of special tokens; those that the vocabulary has
         """
-        made = functools.partial(bpe_list_files.read_gpt2, folder, special_tokens)
+        made = functools.partial(bpe_list_files.read_gpt2, folder, special_names(special_tokens))
         return _made(cls, folder, lambda: made() | settings)
 
     def save_tiktoken(self, path):
@@ -279,7 +289,7 @@ class BPETokenizer(Surface):
             special = special_tokens
             if not isinstance(special, dict):
                 first = 1 + max(ranks.values(), default=-1)
-                special = {name: first + i for i, name in enumerate(special)}
+                special = {name: first + i for i, name in enumerate(special_names(special))}
             settings = {"pattern": pattern, "special_tokens": special, "end": end}
             return {"vocabulary": ranks} | settings
 

@@ -3,7 +3,7 @@
 The files of GPT-2 and tiktoken are in bpe_list_files.py. The readers return what `BPETokenizer`
 takes; what it cannot do is refused, never ignored. Of tokenizer.json these are left out: truncation
 and padding, which are no encoding, and the post-processor, which only adds special tokens around a
-text and trims offsets.
+text and trims offsets. A file without a decoder is decoded as byte-level BPE is.
 """
 
 import json
@@ -11,9 +11,11 @@ import json
 from minillm.errors import UserError
 from minillm.files import write_text
 from minillm.tokenizers.bpe_alphabet import to_bytes, to_text
+from minillm.tokenizers.bpe_vocabulary import usual_end
 from minillm.tokenizers.pretokenize import PATTERNS
 
 __all__ = [
+    "added_tokens",
     "from_json",
     "from_tokenizer_json",
     "named_tokens",
@@ -79,7 +81,9 @@ def from_json(saved):
 def write_tokenizer_json(tokenizer, path):
     """Write a file that Hugging Face's `Tokenizer.from_file` reads.
 
-    Its offsets are those of `encode_with_offsets`: there is no post-processor to trim them.
+    Its offsets are those of `encode_with_offsets`: there is no post-processor to trim them. Hugging
+    Face has no end token; where it is not the usual one, an entry "end" of the model names it,
+    which over there nobody reads.
     """
     special = sorted(tokenizer.special_tokens.items(), key=lambda item: item[1])
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
@@ -102,6 +106,8 @@ def write_tokenizer_json(tokenizer, path):
         "vocab": named_tokens(tokenizer),
         "merges": [[to_text(a), to_text(b)] for a, b in tokenizer.ranked_pairs()],
     }
+    if tokenizer.end != usual_end(tokenizer.special_tokens):
+        model["end"] = tokenizer.end
     file = {
         "version": "1.0",
         "truncation": None,
@@ -135,15 +141,20 @@ def from_tokenizer_json(saved):
     for name, plain in _PLAIN.items():
         if model.get(name) not in plain:
             raise UserError(f"the model's {name} is not supported, got {model[name]!r}")
+    decoder = saved.get("decoder")
+    if decoder is not None and _type(decoder) != "ByteLevel":
+        raise UserError(f"its decoder must be ByteLevel, got {_type(decoder)}")
     pattern, prefix = _pattern_of(saved.get("pre_tokenizer"))
     vocabulary = dict(_entry(model, "vocab", dict, "the model of " + what))
     merges = read_pairs(_entry(model, "merges", list, "the model of " + what))
-    special = _added(saved.get("added_tokens") or [], vocabulary, merges)
+    special = added_tokens(saved)
+    _take_out(special, vocabulary, merges)
     return {
         "vocabulary": read_tokens(vocabulary),
         "merges": merges,
         "pattern": pattern,
         "special_tokens": special,
+        "end": _entry(model, "end", str, "the model of " + what) if "end" in model else None,
         "add_prefix_space": prefix,
         "whole_words": bool(model.get("ignore_merges")),
     }
@@ -166,21 +177,37 @@ def named_tokens(tokenizer):
     return dict(sorted((tokens | tokenizer.special_tokens).items(), key=lambda item: item[1]))
 
 
-def _added(tokens, vocabulary, merges):
-    """The special tokens, name -> id, taken out of the vocabulary."""
+def added_tokens(saved):
+    """The special tokens of a tokenizer.json, name -> id.
+
+    Raises
+    ------
+    UserError
+        for one that is damaged, or that is found in a text in a way that there is not here.
+    """
     special = {}
-    joined = {left + right for left, right in merges}
+    tokens = saved.get("added_tokens") or []
+    if not isinstance(tokens, list):
+        raise UserError(f"a tokenizer.json must have 'added_tokens' as a list, got {tokens!r:.60}")
     for token in tokens:
         name = _entry(token, "content", str, "an added token")
         for flag in ("single_word", "lstrip", "rstrip"):
             if token.get(flag):
                 raise UserError(f"the added token {name!r} has {flag}, which is not supported")
+        if not token.get("special", False):
+            raise UserError(f"the added token {name!r} is not special, which is not supported")
         special[name] = _entry(token, "id", int, "an added token")
-        if vocabulary.get(name) == special[name]:
+    return special
+
+
+def _take_out(special, vocabulary, merges):
+    """Take the special tokens out of a vocabulary that may hold them too."""
+    joined = {left + right for left, right in merges}
+    for name, i in special.items():
+        if vocabulary.get(name) == i:
             if name.isascii() and (len(name) == 1 or name.encode() in joined):
                 raise UserError(f"the added token {name!r} is a token of text as well")
             del vocabulary[name]
-    return special
 
 
 def _pattern_of(saved):
@@ -190,19 +217,19 @@ def _pattern_of(saved):
         steps = _entry(saved, "pretokenizers", list, "a pre-tokenizer")
     kinds = [_type(step) for step in steps]
     if kinds == ["ByteLevel"] and steps[0].get("use_regex", True):
-        return "gpt2", bool(steps[0].get("add_prefix_space", True))
+        return "gpt2", _entry(steps[0], "add_prefix_space", bool, "a ByteLevel")
     if kinds == ["Split", "ByteLevel"] and not steps[1].get("use_regex", True):
         split, byte_level = steps
         found = split.get("pattern")
         regex = found.get("Regex") if isinstance(found, dict) else None
-        if regex not in _KNOWN:
+        if not isinstance(regex, str) or regex not in _KNOWN:
             raise UserError(
                 f"its pre-tokenizer splits by a pattern that is not known here: {regex}"
             )
         how = split.get("behavior"), bool(split.get("invert"))
-        if how not in {("Isolated", False), ("Isolated", True), ("Removed", True)}:
+        if how not in (("Isolated", False), ("Isolated", True), ("Removed", True)):
             raise UserError(f"its pre-tokenizer splits by (behavior, invert) {how}")
-        if byte_level.get("add_prefix_space", True):
+        if _entry(byte_level, "add_prefix_space", bool, "a ByteLevel"):
             raise UserError("add_prefix_space after a split is not supported")
         return _KNOWN[regex], False
     raise UserError(
@@ -221,6 +248,8 @@ def read_tokens(vocabulary):
 
 def read_pairs(merges):
     """[(bytes, bytes)] of merges, each "left right" or [left, right]."""
+    if not isinstance(merges, list):
+        raise UserError(f"merges must be a list, got {merges!r:.60}")
     pairs = []
     for number, merge in enumerate(merges):
         parts = merge.split(" ") if isinstance(merge, str) else merge

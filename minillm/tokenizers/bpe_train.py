@@ -53,7 +53,7 @@ def learn_merges(words, n_merges, min_frequency=0, progress=None):
     """The merges of some `Words`, see `train_merges`."""
     tokens = [bytes([byte]) for byte in BYTE_ORDER]
     merges: list[tuple[bytes, bytes]] = []
-    pairs = Pairs(words, n_merges)
+    pairs = Pairs(words, min(n_merges, int(words.size.sum())))  # no word has more than its bytes
     while len(merges) < n_merges:
         pair = pairs.best()
         if pairs.count[pair] < max(min_frequency, 1):

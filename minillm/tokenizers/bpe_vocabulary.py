@@ -1,11 +1,18 @@
 """The vocabulary of a byte-level BPE tokenizer: whether it is one, and which pairs it joins."""
 
 from minillm.errors import UserError
+from minillm.tokenizers.base import END
 from minillm.tokenizers.bpe_merge import Merges
 
-__all__ = ["check_vocabulary", "make_merges", "pairs_by_rank"]
+__all__ = ["check_vocabulary", "make_merges", "pairs_by_rank", "usual_end"]
 
+END_NAMES = (END, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>")  # in others' files
 LARGEST_ID = (1 << 31) - 2  # ids are int32
+
+
+def usual_end(names):
+    """The name of the end token where nobody says it: of a few usual names the first, else END."""
+    return next((name for name in END_NAMES if name in names), END)
 
 
 def check_vocabulary(vocabulary, special_tokens):

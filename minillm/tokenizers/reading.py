@@ -95,7 +95,8 @@ def _from_json(path):
     saved = read_json(path)
     if isinstance(saved.get("tokenizer"), dict) and "format" in saved:  # a model.json of ours
         saved = saved["tokenizer"]
-    if saved.get("kind") in KINDS:
+    kind = saved.get("kind")  # in a vocabulary it is a word like any other
+    if isinstance(kind, str) and kind in KINDS:
         return load_tokenizer(saved)
     model = saved.get("model")
     if isinstance(model, dict):

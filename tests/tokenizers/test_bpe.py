@@ -44,18 +44,29 @@ def test_training_takes_texts_once_and_stops_where_pairs_run_out():
     texts = iter(["ab ab", "ab"])
     tokenizer = BPETokenizer.train(texts, vocab_size=10_000, special_tokens=("<a>", "<b>"))
     assert list(texts) == []
-    assert tokenizer.vocab_size == 256 + len(tokenizer.merges) + 2
+    assert tokenizer.vocab_size == 256 + len(tokenizer.merges) + 3
     assert tokenizer.special_tokens == {
-        "<a>": tokenizer.vocab_size - 2,
-        "<b>": tokenizer.vocab_size - 1,
+        "<a>": tokenizer.vocab_size - 3,
+        "<b>": tokenizer.vocab_size - 2,
+        END: tokenizer.vocab_size - 1,
     }
-    assert tokenizer.end == "<a>"
+    assert tokenizer.end == END
+    assert BPETokenizer.train("ab", vocab_size=300, special_tokens=("<pad>", "</s>")).end == "</s>"
     assert len(BPETokenizer.train("ab ab ab cd", vocab_size=300, min_frequency=2).merges) == 2
 
 
 def test_a_vocabulary_smaller_than_the_bytes_is_refused():
     with pytest.raises(UserError, match=r"vocab_size must be at least 257, .*got 100"):
         BPETokenizer.train("text", vocab_size=100)
+    with pytest.raises(UserError, match=r"vocab_size must be at least 259, .*got 258"):
+        BPETokenizer.train("text", vocab_size=258, special_tokens=("<a>", "<b>"))
+    with pytest.raises(UserError, match="min_frequency must not be negative, got -1"):
+        BPETokenizer.train("text", min_frequency=-1)
+
+
+def test_a_vocabulary_that_no_text_can_fill_takes_no_memory():
+    tokenizer = BPETokenizer.train("ab ab", vocab_size=10**15)
+    assert tokenizer.merges == BPETokenizer.train("ab ab").merges == [(b"a", b"b"), (b" ", b"ab")]
 
 
 @pytest.mark.parametrize("prefix", [False, True])

@@ -10,6 +10,7 @@ import tokenizers
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from minillm.tokenizers import bpe_short
 from minillm.tokenizers.bpe import BPETokenizer
 from minillm.tokenizers.bpe_encode import BLOCK, Encoder
 from minillm.tokenizers.bpe_hash import HashTable
@@ -340,3 +341,17 @@ def _by_hand(word, rank):
             break
         parts[i : i + 2] = [parts[i] + parts[i + 1]]
     return parts
+
+
+def test_the_words_of_short_texts_that_are_remembered_are_bounded(monkeypatch):
+    monkeypatch.setattr(bpe_short, "KEPT", 8)
+    merges = trained()._encoder.merges
+    short, most = ShortTexts("gpt2", merges.one), 0
+    kept = short._ids_of.__self__
+    for first in range(0, 400, 20):
+        text = TEXT[first : first + 20]
+        assert short.encode(text).tolist() == trained().encode(text).tolist()
+        most = max(most, len(kept))
+    assert most == 8
+    short.encode("x" * 1000)
+    assert "x" * 1000 not in kept

@@ -106,6 +106,29 @@ def test_special_ids_anywhere_are_kept(tmp_path):
         clash.save(tmp_path / "clash.json")
 
 
+@pytest.mark.parametrize("names", [("<pad>", "<stop>"), ("<pad>", "</s>"), ("<pad>", END), ()])
+def test_the_end_token_is_the_same_in_a_file(tmp_path, names):
+    trained_ones = [BPETokenizer.train("abc abc", vocab_size=262, special_tokens=names)]
+    made = trained_ones[0]
+    for end in made.special_tokens:
+        settings = {"special_tokens": made.special_tokens, "end": end}
+        trained_ones.append(BPETokenizer(made.vocabulary, made.merges, **settings))
+    for ours in trained_ones:
+        ours.save(tmp_path / "t.json")
+        again = BPETokenizer.load(tmp_path / "t.json")
+        assert again.to_dict() == ours.to_dict()
+        assert (again.end_id, again.vocab_size) == (ours.end_id, ours.vocab_size)
+        theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "t.json"))
+        assert theirs.token_to_id(ours.end) == ours.end_id
+
+
+def test_a_file_without_a_decoder_is_decoded_as_bytes(tmp_path):
+    saved = _saved(tmp_path) | {"decoder": None}
+    (tmp_path / "t.json").write_text(json.dumps(saved))
+    ours = BPETokenizer.load(tmp_path / "t.json")
+    assert ours.decode(ours.encode(TEXT)) == TEXT
+
+
 @pytest.mark.parametrize("pattern", ["gpt2", "cl100k"])
 def test_ranks_are_written_for_hugging_face(tmp_path, pattern):
     made = trained(pattern)
@@ -216,6 +239,56 @@ AFTER = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
         (["added_tokens", 0, "id"], None, "added token must have 'id' as a int"),
         (["added_tokens", 0, "id"], 5, "id 5 is of two tokens"),
         (["added_tokens", 0], "end", "added token must have 'content'"),
+        (["added_tokens"], 1, "must have 'added_tokens' as a list, got 1"),
+        (["added_tokens", 0, "special"], False, "is not special, which is not supported"),
+        (["added_tokens", 0, "content"], "", "special token must have a name, got ''"),
+        (["added_tokens", 0, "content"], "\ud800", "holds a lone surrogate"),
+        (
+            ["decoder"],
+            {"type": "BPEDecoder", "suffix": "</w>"},
+            "decoder must be ByteLevel, got BPE",
+        ),
+        (["model", "end"], 5, "must have 'end' as a str, got 5"),
+        (["model", "end"], "<end>", "end token '<end>' is none of the special tokens"),
+        (["pre_tokenizer"], {"type": "ByteLevel"}, "must have 'add_prefix_space' as a bool"),
+        (
+            ["pre_tokenizer"],
+            {
+                "type": "Sequence",
+                "pretokenizers": [
+                    SPLIT_BY | {"pattern": {"Regex": SPLIT["cl100k"]}},
+                    {"type": "ByteLevel", "use_regex": False},
+                ],
+            },
+            "must have 'add_prefix_space' as a bool",
+        ),
+        (
+            ["pre_tokenizer"],
+            {
+                "type": "Sequence",
+                "pretokenizers": [
+                    SPLIT_BY | {"pattern": {"Regex": SPLIT["cl100k"]}},
+                    AFTER | {"add_prefix_space": True},
+                ],
+            },
+            "add_prefix_space after a split is not supported",
+        ),
+        (
+            ["pre_tokenizer"],
+            {"type": "Sequence", "pretokenizers": [SPLIT_BY | {"pattern": {"Regex": []}}, AFTER]},
+            r"pattern that is not known here: \[\]",
+        ),
+        (
+            ["pre_tokenizer"],
+            {
+                "type": "Sequence",
+                "pretokenizers": [
+                    SPLIT_BY | {"pattern": {"Regex": SPLIT["cl100k"]}, "behavior": []},
+                    AFTER,
+                ],
+            },
+            r"\(behavior, invert\) \(\[\], False\)",
+        ),
     ],
 )
 def test_what_is_damaged_or_not_supported_is_named(tmp_path, path, value, message):
@@ -232,7 +305,8 @@ def test_what_is_damaged_or_not_supported_is_named(tmp_path, path, value, messag
 
 def test_an_added_token_that_is_text_as_well_is_refused(tmp_path):
     saved = _saved(tmp_path)
-    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    flags["special"] = True
     the = saved["model"]["vocab"]["he"]
     saved["added_tokens"].append({"id": the, "content": "he", **flags})
     (tmp_path / "bad.json").write_text(json.dumps(saved))
@@ -248,6 +322,7 @@ def test_an_added_token_that_is_text_as_well_is_refused(tmp_path):
         (b'{"model": {"vocab": {"a": 0}', "damaged or no JSON"),
         (b"\xff\xfe", "damaged or no JSON"),
         (b"{}", "must have 'model' as a dict"),
+        (b'{"kind": "bpe", "special_tokens": {}, "vocabulary": {}, "merges": 1}', "must be a list"),
         (b'{"kind": "bpe"}', "a saved BPE tokenizer must have 'special_tokens' as a dict"),
     ],
 )
