@@ -233,6 +233,9 @@ class Surface:
 def regroup(chunks, cut):
     """Cut a text that comes in chunks anew, at places that `cut` finds safe.
 
+    Where it finds none, it is asked again only when there is twice the text: else a long text
+    without such a place would be gone through from its start at every chunk.
+
     Parameters
     ----------
     chunks : iterable of str
@@ -242,14 +245,21 @@ def regroup(chunks, cut):
     ------
     pieces : str, none empty, which one after the other are the text
     """
-    held = ""
+    held: list[str] = []
+    length = wanted = 0
     for chunk in chunks:
-        held += chunk
-        if size := cut(held):
-            yield held[:size]
-            held = held[size:]
-    if held:
-        yield held
+        held.append(chunk)
+        length += len(chunk)
+        if length < wanted:
+            continue
+        text = "".join(held)
+        size = cut(text)
+        if size:
+            yield text[:size]
+        held, length = [text[size:]], length - size
+        wanted = 0 if size else 2 * length
+    if length:
+        yield "".join(held)
 
 
 def _check_text(text):

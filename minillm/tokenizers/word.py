@@ -13,7 +13,7 @@ import numpy as np
 import regex
 
 from minillm.errors import UserError
-from minillm.tokenizers.base import END, check_ids, documents, utf8
+from minillm.tokenizers.base import END, check_ids, documents, special_names, utf8
 from minillm.tokenizers.surface import Surface, regroup
 
 __all__ = ["WordTokenizer"]
@@ -32,7 +32,8 @@ LETTER = r"[\p{L}\p{M}--\p{Han}]"
 PARTS = regex.compile(
     rf"(?V1) ?{LETTER}+(?:['’]{LETTER}+)*| ?\p{{N}}+| ?[^\s\p{{N}}{LETTER}]|\s+(?!\S)|\s+"
 )
-LAST_END = regex.compile(r"(?r)\S(?=[\s\p{Han}])")  # where a part ends whatever comes after
+# Where a part ends whatever comes after. A numeral such as 〇 is Chinese and goes on a number.
+LAST_END = regex.compile(r"(?V1)(?r)\S(?=\s|[\p{Han}--\p{N}])")
 
 
 class WordTokenizer(Surface):
@@ -57,7 +58,8 @@ class WordTokenizer(Surface):
     Raises
     ------
     UserError
-        for a word that comes twice, a lone surrogate, another `split`, or `end` that is `unknown`.
+        for a word that comes twice, a lone surrogate, another `split`, a name that is none, or
+        `end` that is `unknown`.
     """
 
     kind = "word"
@@ -69,7 +71,9 @@ class WordTokenizer(Surface):
             raise UserError(f"the end and the unknown token must differ, both are {end!r}")
         names = list(words)
         ids = dict(zip(names, range(len(names)), strict=True))
-        special = [end, *(name for name in special_tokens if name != end)]
+        special_names([end])
+        special_names([unknown])
+        special = [end, *(name for name in special_names(special_tokens) if name != end)]
         for name in [name for name in (end, unknown) if name not in ids] + special[1:]:
             ids[name] = len(names)
             names.append(name)
@@ -120,6 +124,7 @@ class WordTokenizer(Surface):
         UserError
             if `vocab_size` leaves no place for a word, or a text holds a lone surrogate.
         """
+        special_tokens = special_names(special_tokens)
         cls((), split=split, end=end, unknown=unknown)  # refuses wrong settings early
         kept_out = {end, unknown, *special_tokens}
         if vocab_size is not None and vocab_size <= len(kept_out):

@@ -139,12 +139,34 @@ def test_the_pattern_by_its_parts(text):
         ({"split": "lines"}, "split must be 'text' or 'whitespace', got 'lines'"),
         ({"words": ["\ud800"]}, "lone surrogate"),
         ({"unknown": "<|endoftext|>"}, "must differ"),
+        ({"unknown": ""}, "must have a name, got ''"),
+        ({"end": ""}, "must have a name, got ''"),
+        ({"special_tokens": ["<a>", "<a>"]}, "'<a>' comes twice"),
     ],
 )
 def test_a_damaged_description_is_refused(change, message):
     saved = WordTokenizer.train("a b").to_dict()
     with pytest.raises(UserError, match=message):
         WordTokenizer.from_dict(saved | change)
+
+
+def test_a_long_word_is_looked_through_once():
+    """Cut where it may be: a text of no such place is not gone through again at every chunk."""
+    chunks = ["x" * 1000] * 400
+    for split in ("text", "whitespace"):
+        tokenizer = WordTokenizer.train("x y", split=split)
+        looked = 0
+        cut = tokenizer._cut
+
+        def counting(text, cut=cut):
+            nonlocal looked
+            looked += len(text)
+            return cut(text)
+
+        tokenizer._cut = counting
+        ids = np.concatenate(list(tokenizer.encode_stream([*chunks, " y", " "])))
+        assert ids.tolist() == tokenizer.encode("x" * 400_000 + " y ").tolist()
+        assert looked < 3 * 402_000
 
 
 def test_a_vocabulary_of_no_words_is_refused():
