@@ -16,7 +16,7 @@ import numpy as np
 
 from minillm.errors import UserError
 from minillm.files import write_text
-from minillm.tokenizers.base import check_ids, utf8
+from minillm.tokenizers.base import check_ids, special_names, utf8
 from minillm.tokenizers.bert_text import BertText
 from minillm.tokenizers.surface import Surface
 from minillm.tokenizers.wordpiece_files import (
@@ -25,7 +25,7 @@ from minillm.tokenizers.wordpiece_files import (
     to_tokenizer_json,
     write_vocabulary,
 )
-from minillm.tokenizers.wordpiece_train import PREFIX, train_vocabulary
+from minillm.tokenizers.wordpiece_train import LONGEST_WORD, PREFIX, train_vocabulary
 
 __all__ = ["SPECIAL", "WordPieceTokenizer"]
 
@@ -54,7 +54,8 @@ class WordPieceTokenizer(Surface):
     Raises
     ------
     UserError
-        for a token that comes twice or holds a lone surrogate, or if `unknown` or `end` is missing.
+        for a token that comes twice or holds a lone surrogate, a special name that is none, or if
+        `unknown` or `end` is missing.
     """
 
     kind = "wordpiece"
@@ -68,7 +69,7 @@ class WordPieceTokenizer(Surface):
         strip_accents=None,
         clean=True,
         chinese=True,
-        max_input_chars_per_word=100,
+        max_input_chars_per_word=LONGEST_WORD,
         unknown="[UNK]",
         end="[SEP]",
         special_tokens=SPECIAL,
@@ -81,7 +82,8 @@ class WordPieceTokenizer(Surface):
         self.unknown, self.end = unknown, end
         self.vocab_size = len(self.tokens)
         self.unknown_id, self.end_id = ids[unknown], ids[end]
-        names = dict.fromkeys([*(n for n in special_tokens if n in ids and n != unknown), end])
+        given = special_names(special_tokens)
+        names = dict.fromkeys([*(n for n in given if n in ids and n != unknown), end])
         self.special_tokens = {name: ids[name] for name in sorted(names, key=ids.__getitem__)}
         for name in [*names, unknown]:
             ids.pop(name, None)
@@ -111,11 +113,17 @@ class WordPieceTokenizer(Surface):
         Parameters
         ----------
         texts : str, or an iterable of str
-        vocab_size : int, at most so many ids, special ones included
+        vocab_size : int, at most so many ids, special ones included; more only where there are
+            more characters
         min_frequency : int, how often a pair must come to be joined
         special_tokens : names of special tokens after BERT's five
         alphabet_size : int, how many different characters are kept, the most frequent ones
         progress : function of (pieces learned, pieces wanted) or None
+
+        Raises
+        ------
+        UserError
+            if `vocab_size` is below the number of special tokens, or a name is none.
         """
         rules = {
             "lowercase": lowercase,
@@ -123,7 +131,11 @@ class WordPieceTokenizer(Surface):
             "clean": clean,
             "chinese": chinese,
         }
-        special = list(dict.fromkeys([*SPECIAL, *special_tokens]))
+        special = list(dict.fromkeys([*SPECIAL, *special_names(special_tokens)]))
+        if vocab_size < len(special):
+            raise UserError(
+                f"vocab_size must be at least {len(special)}, the special tokens, got {vocab_size}"
+            )
         tokens = train_vocabulary(
             texts,
             BertText(**rules),

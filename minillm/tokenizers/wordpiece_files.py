@@ -2,6 +2,7 @@
 
 from minillm.errors import UserError
 from minillm.files import read_chunks, read_json, write_text
+from minillm.tokenizers.bpe_files import added_tokens
 from minillm.tokenizers.wordpiece_train import PREFIX
 
 __all__ = ["read_tokenizer_json", "read_vocabulary", "to_tokenizer_json", "write_vocabulary"]
@@ -94,23 +95,30 @@ def read_tokenizer_json(path):
     """
     saved = read_json(path)
     try:
+        return _settings(saved)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _settings(saved):
+    special = added_tokens(saved)
+    try:
         model, text = saved["model"], saved["normalizer"]
         kinds = (model["type"], text["type"], saved["pre_tokenizer"]["type"])
-        vocabulary = dict(model["vocab"].items())
+        tokens = dict(model["vocab"].items()) | special
         prefix = model.get("continuing_subword_prefix", PREFIX)
-        special = {t["content"]: t["id"] for t in saved.get("added_tokens", []) if t["special"]}
         unknown = model["unk_token"]
-        tokens = vocabulary | special
-        numbers = sorted(int(number) for number in tokens.values())
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{path} is no WordPiece tokenizer.json: {error!r}") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"no WordPiece tokenizer.json: {error!r}") from None
     if kinds != ("WordPiece", "BertNormalizer", "BertPreTokenizer") or prefix != PREFIX:
         raise UserError(
-            f"{path}: WordPiece, BertNormalizer, BertPreTokenizer and {PREFIX!r} are "
+            f"WordPiece, BertNormalizer, BertPreTokenizer and {PREFIX!r} are "
             f"understood, got {', '.join(map(str, kinds))} and {prefix!r}"
         )
+    _check_decoder(saved.get("decoder"))
+    numbers = sorted(number if type(number) is int else -1 for number in tokens.values())
     if numbers != list(range(len(tokens))):
-        raise UserError(f"{path}: the ids of its vocabulary are not 0 to {len(tokens) - 1}")
+        raise UserError(f"the ids of its vocabulary are not 0 to {len(tokens) - 1}")
     return {
         "tokens": sorted(tokens, key=tokens.__getitem__),
         "lowercase": text.get("lowercase", True),
@@ -121,3 +129,12 @@ def read_tokenizer_json(path):
         "unknown": unknown,
         "special_tokens": list(special),
     }
+
+
+def _check_decoder(decoder):
+    """Refuse one that joins pieces in another way; where a file has none, ours is taken."""
+    ours = {"type": "WordPiece", "prefix": PREFIX, "cleanup": True}
+    if decoder is None:
+        return
+    if not isinstance(decoder, dict) or {name: decoder.get(name) for name in ours} != ours:
+        raise UserError(f"its decoder must be {ours}, got {decoder!r:.90}")

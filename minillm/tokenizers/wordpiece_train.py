@@ -7,7 +7,8 @@ vocabularies are in use. Of pairs that come equally often, the one with the smal
 
 What differs: Hugging Face numbers the characters inside words ("##a") as its hash table yields
 them, anew in each process, and so breaks ties anew; here they follow the characters in the same
-order, that of code points.
+order, that of code points. And nothing is learned from the inside of words that are too long to be
+encoded; over there they are joined as any others. Their characters count here too.
 """
 
 import heapq
@@ -17,8 +18,9 @@ from collections import Counter, defaultdict
 from minillm.tokenizers.base import documents, utf8
 from minillm.tokenizers.surface import regroup
 
-__all__ = ["PREFIX", "count_words", "train_simple", "train_vocabulary"]
+__all__ = ["LONGEST_WORD", "PREFIX", "count_words", "train_simple", "train_vocabulary"]
 
+LONGEST_WORD = 100  # characters; BERT takes a longer word for unknown
 PREFIX = "##"  # before a piece that does not begin its word
 PIECE = 1 << 20  # characters whose words are counted at once
 
@@ -99,7 +101,7 @@ def count_words(texts, rules):
 
 
 def _alphabet(counts, special_tokens, alphabet_size):
-    """The first tokens, and each word as a list of their ids."""
+    """The first tokens, and each word as a list of their ids, empty for one that is too long."""
     often: Counter[str] = Counter()
     for word, count in counts.items():
         for c in word:
@@ -113,6 +115,8 @@ def _alphabet(counts, special_tokens, alphabet_size):
     known = set(kept)
     words = [
         [ids[(PREFIX if place else "") + c] for place, c in enumerate(word) if c in known]
+        if len(word) <= LONGEST_WORD
+        else []
         for word in counts
     ]
     return tokens, words

@@ -17,7 +17,7 @@ from minillm.errors import UserError
 from minillm.tokenizers import bert_unicode
 from minillm.tokenizers.bert_text import BertText
 from minillm.tokenizers.wordpiece import SPECIAL, WordPieceTokenizer
-from minillm.tokenizers.wordpiece_train import _alphabet, count_words, train_simple
+from minillm.tokenizers.wordpiece_train import LONGEST_WORD, _alphabet, count_words, train_simple
 
 TEXT = (
     """The tokenizer's words, lower-cased: naïve cafés, Ünïcode; "don't" -- 3.14 and x_1 = y[0]!
@@ -251,7 +251,28 @@ def test_training_does_not_notice_where_a_long_text_is_cut(piece, monkeypatch):
     assert count_words(iter([TEXT]), BertText()) == expected
 
 
+def test_words_too_long_to_be_encoded_teach_nothing():
+    word = "".join("abcdef"[i * i % 7 % 6] for i in range(LONGEST_WORD))
+    settings = {"vocab_size": 40, "min_frequency": 1}
+    assert word in WordPieceTokenizer.train(word, **settings | {"vocab_size": 300}).tokens
+    tokens = WordPieceTokenizer.train(f"{word}x ab ab", **settings).tokens
+    counts = count_words(f"{word}x ab ab", BertText())
+    assert tokens == train_simple(
+        counts, special_tokens=list(SPECIAL), alphabet_size=1000, **settings
+    )
+    assert "##x" in tokens
+    assert [token for token in tokens[5:] if len(token.removeprefix("##")) > 1] == ["ab"]
+
+
+def test_a_vocabulary_too_small_for_the_special_tokens_is_refused():
+    with pytest.raises(UserError, match=r"vocab_size must be at least 6, .*got 5"):
+        WordPieceTokenizer.train("a b", vocab_size=5, special_tokens="<a>")
+
+
 # What is refused
+
+ADDED = {"id": 1, "content": "[UNK]", "special": True}
+ADDED |= dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
 
 
 @pytest.mark.parametrize(
@@ -291,13 +312,22 @@ def test_a_damaged_description_is_refused(ours, change, message):
         ({"model": {"type": "BPE"}}, "no WordPiece tokenizer.json"),
         (
             {"model": {"type": "WordPiece", "unk_token": "[UNK]", "vocab": ["a"]}},
-            r"t\.json is no WordPiece tokenizer\.json",
+            r"t\.json: no WordPiece tokenizer\.json",
         ),
         (
             {"model": {"type": "WordPiece", "unk_token": 3, "vocab": {}}, "added_tokens": []},
             r"t\.json: a saved wordpiece tokenizer cannot have 'unknown' as 3",
         ),
         ({"normalizer": None}, "no WordPiece tokenizer.json"),
+        ({"decoder": {"type": "WordPiece", "prefix": "##", "cleanup": False}}, "decoder must be"),
+        ({"decoder": {"type": "ByteLevel"}}, r"t\.json: its decoder must be .*ByteLevel"),
+        ({"decoder": 1}, "decoder must be .*got 1"),
+        ({"added_tokens": [ADDED | {"special": False}]}, r"t\.json: .*'\[UNK\]' is not special"),
+        ({"added_tokens": [ADDED | {"lstrip": True}]}, "has lstrip, which is not supported"),
+        ({"added_tokens": [ADDED | {"rstrip": True}]}, "has rstrip, which is not supported"),
+        ({"added_tokens": [ADDED | {"single_word": True}]}, "has single_word"),
+        ({"added_tokens": 1}, "must have 'added_tokens' as a list"),
+        ({"added_tokens": [ADDED | {"content": "x", "id": 1.5}]}, "must have 'id' as a int"),
         ({"pre_tokenizer": {"type": "Whitespace"}}, "got WordPiece, BertNormalizer, Whitespace"),
     ],
 )
@@ -312,11 +342,12 @@ def test_another_tokenizer_json_is_refused(ours, change, message, tmp_path):
 def test_gaps_in_a_vocabulary_and_bad_files_are_refused(ours, tmp_path):
     path = tmp_path / "t.json"
     ours.save_tokenizer_json(path)
-    saved = json.loads(path.read_text())
-    saved["model"]["vocab"]["gap"] = 10_000
-    path.write_text(json.dumps(saved))
-    with pytest.raises(UserError, match="ids of its vocabulary are not 0 to"):
-        WordPieceTokenizer.from_tokenizer_json(path)
+    for wrong in (10_000, float("inf"), "7", None, len(ours.tokens) + 0.0):
+        saved = json.loads(path.read_text())
+        saved["model"]["vocab"]["gap"] = wrong
+        (tmp_path / "wrong.json").write_text(json.dumps(saved))
+        with pytest.raises(UserError, match="ids of its vocabulary are not 0 to"):
+            WordPieceTokenizer.from_tokenizer_json(tmp_path / "wrong.json")
     with pytest.raises(UserError, match="cannot read"):
         WordPieceTokenizer.from_vocabulary(tmp_path / "none.txt")
     (tmp_path / "bad.txt").write_bytes(b"[UNK]\n\xff\n")
