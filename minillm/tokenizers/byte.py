@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minillm.tokenizers.base import END, utf8
+from minillm.tokenizers.base import END, documents, utf8
 from minillm.tokenizers.surface import Surface
 
 __all__ = ["ByteTokenizer"]
@@ -24,8 +24,15 @@ class ByteTokenizer(Surface):
         self.special_tokens = {END: self.end_id}
 
     @classmethod
-    def train(cls, text):
-        """Nothing to learn: every text has the same vocabulary."""
+    def train(cls, texts):
+        """Nothing to learn: every text has the same vocabulary.
+
+        Parameters
+        ----------
+        texts : str, or an iterable of str; read, and refused where another kind refuses it
+        """
+        for text in documents(texts):
+            utf8(text)  # refuses lone surrogates
         return cls()
 
     def _encode(self, text):

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import tracemalloc
 
 import numpy as np
@@ -36,6 +37,7 @@ ANY_TEXT = st.lists(
     st.one_of(
         st.text(st.characters(codec="utf-8"), max_size=6),
         st.text("a \n\t't.猫1\u0301", max_size=6),
+        st.text("5〇〡Ⅷ猫a ", max_size=6),  # numbers some of which are Chinese
         st.sampled_from(SPECIAL),
         st.integers(0, len(TEXT) - 12).map(lambda place: TEXT[place : place + 12]),
     ),
@@ -178,9 +180,8 @@ def test_lone_surrogates_are_refused(tokenizer):
         ):
             with pytest.raises(UserError, match=r"lone surrogate, U\+D[8C]3?[0D]"):
                 function(text)
-    if tokenizer.kind != "byte":  # which learns nothing
-        with pytest.raises(UserError, match="lone surrogate"):
-            type(tokenizer).train("the cat \ud83d", **CASES[tokenizer.kind][1])
+    with pytest.raises(UserError, match="lone surrogate"):
+        type(tokenizer).train("the cat \ud83d", **SETTINGS.get(tokenizer.kind, {}))
 
 
 def test_no_text_has_no_tokens(tokenizer):
@@ -206,19 +207,36 @@ def test_what_is_no_text_is_refused(tokenizer):
     for wrong in (b"cat", None, 3):
         with pytest.raises(ValueError, match="text must be a str, got"):
             tokenizer.encode(wrong)
-    if type(tokenizer).encode_batch is Surface.encode_batch:
-        with pytest.raises(ValueError, match="list of str, got one str"):
-            tokenizer.encode_batch("cat")
-    if tokenizer.kind != "byte":
-        with pytest.raises(ValueError, match="a text must be a str, got bytes"):
-            type(tokenizer).train([b"cat"], **CASES[tokenizer.kind][1])
+    with pytest.raises(ValueError, match="list of str, got one str"):
+        tokenizer.encode_batch("cat")
+    with pytest.raises(ValueError, match="a text must be a str, got bytes"):
+        type(tokenizer).train([b"cat"], **SETTINGS.get(tokenizer.kind, {}))
+
+
+@pytest.mark.parametrize("kind", ["word", "bpe", "wordpiece"])
+def test_names_of_special_tokens_are_checked(kind):
+    def train(special_tokens):
+        return CLASSES[kind].train(TEXT, special_tokens=special_tokens, **SETTINGS.get(kind, {}))
+
+    for wrong in ("", ["<a>", ""], ["\ud800"], ["<a>", "<a>"], [5]):
+        with pytest.raises(UserError, match="special token"):
+            train(wrong)
+    one = train("<a>")
+    assert "<a>" in one.special_tokens
+    assert not {"<", "a", ">"} & set(one.special_tokens)
+    assert one.to_dict() == train(["<a>"]).to_dict()
 
 
 def test_several_texts_train_as_they_come(tokenizer):
-    if tokenizer.kind == "byte":
-        return
-    parts = TEXT.splitlines(keepends=True)
-    assert type(tokenizer).train(iter(parts), **CASES[tokenizer.kind][1]).vocab_size > 20
+    """Cut before a space and a word, as they are, texts have the words of the whole."""
+    own = tokenizer.kind == "unigram"  # it puts a space before each text itself
+    parts = re.split(r"(?<=\S) (?=\S)" if own else r"(?<=\S)(?= \S)", TEXT)
+    assert len(parts) > 30
+    settings = dict(SETTINGS.get(tokenizer.kind, {}))
+    if tokenizer.kind == "word":
+        settings["split"] = tokenizer.split
+    several = type(tokenizer).train(iter(parts), **settings)
+    assert several.to_dict() == tokenizer.to_dict()
 
 
 # Special tokens that begin one another
