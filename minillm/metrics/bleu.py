@@ -227,4 +227,4 @@ def _smoothing_value(smoothing, value):
         raise UserError(f"smoothing {smoothing!r} takes no value, got {value!r}")
     holds = is_number(value) and 0 <= value < math.inf
     require("smoothing_value", value, holds, "a number of at least 0")
-    return value
+    return float(value)

@@ -1,6 +1,6 @@
 """What metrics refuse, in one line that names what came and what was expected."""
 
-from collections.abc import Iterable
+import sys
 
 import numpy as np
 
@@ -10,8 +10,10 @@ __all__ = ["is_number", "is_whole", "listed", "named", "require", "whole"]
 
 
 def is_number(value):
-    """A number, Python's or NumPy's, infinity and NaN among them; True and False are none."""
-    return is_whole(value) or isinstance(value, float | np.floating)
+    """A number that float64 holds, infinity and NaN among them; True and False are none."""
+    if is_whole(value):
+        return abs(int(value)) <= sys.float_info.max
+    return isinstance(value, float | np.floating)
 
 
 def is_whole(value):
@@ -41,6 +43,10 @@ def named(what, name, known):
 
 def listed(name, values):
     """The values as a list; a ValueError for what has none, and for a str, which is one value."""
-    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+    try:
+        found = None if isinstance(values, str | bytes) else iter(values)
+    except TypeError:
+        found = None
+    if found is None:
         raise ValueError(f"{name} must be a list, got {type(values).__name__}")
-    return list(values)
+    return list(found)

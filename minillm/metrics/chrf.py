@@ -124,8 +124,6 @@ def chrf_statistics(
     char_order, word_order = whole("char_order", char_order, 0), whole("word_order", word_order, 0)
     if char_order + word_order == 0:
         raise UserError("char_order and word_order must not both be 0")
-    holds = is_number(beta) and 0 < beta < 1e100  # its square must be a float
-    require("beta", beta, holds, "a number above 0 and below 1e100")
     hypotheses, references = check_segments(hypotheses, references)
     parts = []
     for some, of_some in chunks(hypotheses, references, progress):
@@ -185,10 +183,18 @@ def split_punctuation(word):
 
 
 def chrf_from_statistics(statistics, *, beta=2, eps_smoothing=False):
-    """chrF from the statistics (..., orders, 3) of segments, or their sum; 0 to 100, (...)."""
+    """chrF from the statistics (..., orders, 3) of segments, or their sum; 0 to 100, (...).
+
+    Raises
+    ------
+    UserError
+        for a beta out of range.
+    """
+    holds = is_number(beta) and 0 < float(beta) < 1e100  # its square must be a float
+    require("beta", beta, holds, "a number above 0 and below 1e100")
+    factor = float(beta) ** 2
     hypothesis, reference, shared = np.moveaxis(np.asarray(statistics), -1, 0)
     p, r = ratio(shared, hypothesis), ratio(shared, reference)  # (..., orders)
-    factor = beta**2
     if eps_smoothing:
         p, r = np.where(hypothesis > 0, p, EPSILON), np.where(reference > 0, r, EPSILON)
         both = factor * p + r

@@ -134,7 +134,10 @@ def accuracy(predicted, target, *, ignore_index=-100):
 
 def checked_nats(nats):
     """The nats as float64; a ValueError that names the position of a NaN."""
-    nats = np.asarray(nats, np.float64)
+    try:
+        nats = np.asarray(nats, np.float64)
+    except (TypeError, OverflowError):
+        raise ValueError(f"nats must be numbers, got {nats!r}") from None
     if (bad := np.isnan(nats)).any():
         raise ValueError(f"nats must be numbers, got NaN at position {int(np.argmax(bad))}")
     return nats

@@ -226,14 +226,15 @@ def test_wrong_input_is_named():
             bleu(["a"], ["a"], smoothing=smoothing)
     with pytest.raises(UserError, match="'exp' takes no value, got 2"):
         bleu(["a"], ["a"], smoothing="exp", smoothing_value=2)
-    for value in (-1, math.nan, math.inf, "x", True):
+    for value in (-1, math.nan, math.inf, 10**400, "x", True):
         with pytest.raises(UserError, match="at least 0, got"):
             bleu(["a"], ["a"], smoothing="floor", smoothing_value=value)
     for order in (0, 1.5, True, None, np.int64(0)):
         with pytest.raises(UserError, match=r"max_order must be .* got " + re.escape(repr(order))):
             bleu(["a"], ["a"], max_order=order)
-    with pytest.raises(ValueError, match="hypotheses must be a list, got NoneType"):
-        bleu(None, ["a"])
+    for hypotheses, name in ((None, "NoneType"), (np.array("a"), "ndarray")):
+        with pytest.raises(ValueError, match=f"hypotheses must be a list, got {name}"):
+            bleu(hypotheses, ["a"])
 
 
 def test_numbers_of_numpy_are_numbers():

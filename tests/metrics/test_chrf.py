@@ -1,4 +1,5 @@
 import math
+import re
 
 import numpy as np
 import pytest
@@ -129,13 +130,13 @@ def test_wrong_input_is_named():
     with pytest.raises(UserError, match="must not both be 0"):
         chrf(["a"], ["a"], char_order=0)
     for beta in (0, -1, math.nan, math.inf, 1e200, 10**400, "2", True, None):
-        with pytest.raises(UserError, match=f"beta must be a number above 0 .* got {beta!r}"):
+        with pytest.raises(UserError, match=f"beta must .* got {re.escape(repr(beta))}"):
             chrf(["a"], ["a"], beta=beta)
 
 
 def test_numbers_of_numpy_are_numbers():
-    given = {"char_order": 3, "word_order": 2, "beta": 3}
-    ours = {name: np.int64(value) for name, value in given.items()}
+    given = {"char_order": 3, "word_order": 2, "beta": 100}
+    ours = {"char_order": np.int64(3), "word_order": np.int8(2), "beta": np.int8(100)}
     assert chrf(["a b"], ["a c"], **given) == chrf(["a b"], ["a c"], **ours)
 
 

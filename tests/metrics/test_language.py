@@ -51,6 +51,8 @@ def test_wrong_input_is_named():
     for nats in ([0.0, math.nan], [math.inf, math.nan]):
         with pytest.raises(ValueError, match="NaN at position 1"):
             perplexity(nats)
+    with pytest.raises(ValueError, match=r"nats must be numbers, got \{\}"):
+        perplexity({})
     with pytest.raises(ValueError, match="at least one token"):
         perplexity([])
     for n_bytes, unknown in ((0, 0), (3, 4), (3, -1), (None, 0), (3, 1.5), (True, 0)):
