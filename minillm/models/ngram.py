@@ -94,14 +94,7 @@ class NGram(NextToken):
             raise UserError("there is no text to count n-grams in")
         if config.smoothing == GIVEN:
             raise UserError("given probabilities are read, not counted")
-        notes: list[str] = []
-        weights_wanted = config.smoothing == "jelinek-mercer" and config.weights is None
-        if held_out is not None and not weights_wanted:
-            raise UserError(
-                f"{config.smoothing} has no held_out: it is for jelinek-mercer without weights"
-            )
-        if weights_wanted:
-            config, notes = with_weights(config, ids, held_out, size, end)
+        config, notes = with_weights(config, ids, held_out, size, end)
         counts = count_ngrams(
             ids, order=config.order, vocab_size=size, end_id=end, progress=progress
         )

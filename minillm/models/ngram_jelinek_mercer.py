@@ -12,6 +12,7 @@ import dataclasses
 
 import numpy as np
 
+from minillm.errors import UserError
 from minillm.models.ngram_build import build_levels
 from minillm.models.ngram_config import NGramConfig
 from minillm.models.ngram_counts import count_ngrams
@@ -29,10 +30,21 @@ STEPS, ENOUGH = 500, 1e-6  # iterations at most; nats a token that a further one
 
 
 def with_weights(config, ids, held_out, vocab_size, end_id):
-    """The NGramConfig with the weights found, and notes.
+    """The NGramConfig with the weights found, where it is to have any, and notes.
 
     Without held_out, the last tenth of ids (N,) is taken and the rest counted.
+
+    Raises
+    ------
+    UserError
+        for held-out text that no weights are to be found on.
     """
+    if config.smoothing != "jelinek-mercer" or config.weights is not None:
+        if held_out is not None:
+            raise UserError(
+                f"{config.smoothing} has no held_out: it is for jelinek-mercer without weights"
+            )
+        return config, []
     notes, part = [], ids
     if held_out is None:
         held_out = ids[len(ids) - len(ids) // 10 :]
