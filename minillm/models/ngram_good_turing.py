@@ -82,14 +82,15 @@ def katz(length, config, notes):
     was not seen; its total is then taken one larger, as SRILM does.
     """
     largest = config.value("cutoff")
-    d, cutoff = katz_discounts(length.many(length.raw, largest + 1))
+    there = min(largest, int(length.raw.max(initial=0)))  # no count above it needs a discount
+    d, cutoff = katz_discounts(length.many(length.raw, there + 1))
     if cutoff < largest:
         instead = f"a cutoff of {cutoff}" if cutoff else "0.5 from each"
         notes.append(
             f"length {length.n}: counts too few for Katz's discounts up to {largest}, "
             f"{instead} taken"
         )
-    kept = np.append(d, 1.0)[np.minimum(length.raw, largest + 1)] * length.raw  # (M,)
+    kept = np.append(d, 1.0)[np.minimum(length.raw, there + 1)] * length.raw  # (M,)
     total = length.sum(length.raw)
     return length.share(kept, np.where(length.sum(kept) < total, total, total + 1))
 
@@ -108,9 +109,10 @@ def katz_discounts(many):
     cutoff : int, that one; 0 if none did
     """
     most = len(many) - 2
-    for k in range(most, 1, -1):
+    no_gap = int(np.cumprod(np.array(many[1:]) > 0).sum())  # from n_1 on none is zero so far
+    for k in range(min(most, no_gap - 1), 1, -1):
         n, r = np.array(many[: k + 2], float), np.arange(1, k + 1)
-        if np.any(n[1:] == 0) or (a := (k + 1) * n[k + 1] / n[1]) >= 1:
+        if (a := (k + 1) * n[k + 1] / n[1]) >= 1:
             continue
         star = (r + 1) * n[2:] / n[1:-1]
         d = (star / r - a) / (1 - a)

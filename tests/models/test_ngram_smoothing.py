@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -187,3 +189,16 @@ def test_katz_discounts_by_hand():
     assert np.allclose(d, [0, 0.5 / 0.7, 0.075 / 0.7, 1, 1])
     d, cutoff = katz_discounts([0, 0, 4, 1, 2, 0])
     assert (d.tolist(), cutoff) == ([0, 0.5, 0.75, 2.5 / 3, 0.875], 0)
+
+
+@pytest.mark.parametrize("cutoff", [200_001, 10**6, 10**30])
+def test_a_cutoff_beyond_all_counts_is_no_more_work_than_the_largest_count(cutoff):
+    ids = np.append(np.zeros(200_000, int), [1, 2, 2, END])
+    start = time.perf_counter()
+    model = NGram.train(ids, TOKENIZER, order=2, smoothing="katz", cutoff=cutoff)
+    assert time.perf_counter() - start < 5  # 0.1 s on two processors
+    same = NGram.train(ids, TOKENIZER, order=2, smoothing="katz", cutoff=200_000)
+    for one, other in zip(model.levels, same.levels, strict=True):
+        assert np.array_equal(one.p, other.p)
+        assert np.array_equal(one.backoff, other.backoff)
+    assert f"Katz's discounts up to {cutoff}" in model.notes[0]
