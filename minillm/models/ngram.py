@@ -16,6 +16,7 @@ from minillm.models.ngram_config import GIVEN, NGramConfig
 from minillm.models.ngram_counts import count_ngrams
 from minillm.models.ngram_files import load_ngram, save_ngram
 from minillm.models.ngram_jelinek_mercer import with_weights
+from minillm.models.ngram_order import check_order
 from minillm.models.ngram_smoothing import SCORE, SMOOTHINGS
 from minillm.models.ngram_walk import ABSENT, UNSEEN, walk
 from minillm.tokenizers.base import check_ids
@@ -81,8 +82,9 @@ class NGram(NextToken):
         Raises
         ------
         UserError
-            for a setting out of range, held-out text that no weights are to be found on, no ids at
-            all, or more than fit in memory.
+            for a setting out of range, an order above 1000 that no document is long enough for,
+            held-out text that no weights are to be found on, no ids at all, or more than fit in
+            memory.
         """
         known = [field.name for field in dataclasses.fields(NGramConfig)]
         if extra := sorted(settings.keys() - set(known)):
@@ -94,6 +96,7 @@ class NGram(NextToken):
             raise UserError("there is no text to count n-grams in")
         if config.smoothing == GIVEN:
             raise UserError("given probabilities are read, not counted")
+        check_order(ids, config.order, end)
         config, notes = with_weights(config, ids, held_out, size, end)
         counts = count_ngrams(
             ids, order=config.order, vocab_size=size, end_id=end, progress=progress

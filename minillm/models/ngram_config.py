@@ -108,7 +108,7 @@ class NGramConfig:
         n, many = self.order, self.value("buckets")
         try:
             weights = tuple(tuple(float(x) for x in row) for row in self.weights)
-            fit = [len(row) for row in weights] == [many] * n
+            fit = len(weights) == n and all(len(row) == many for row in weights)
             fit = fit and all(0 <= x < 1 for row in weights for x in row)
         except (TypeError, ValueError):
             fit = False

@@ -28,6 +28,7 @@ import numpy as np
 
 from minillm.models.ngram_kenlm import last_read
 from minillm.models.ngram_memory import check_memory
+from minillm.models.ngram_order import Places
 
 __all__ = ["NUMBERS", "Counts", "count_ngrams", "processors", "worker_pool"]
 
@@ -36,6 +37,7 @@ MOST_TOKENS, LARGEST_VOCABULARY = (1 << 31) - 2, 1 << 28  # 32-bit places, 63-bi
 BYTES = 60  # of memory, at most, for each place while a length is counted
 IN_WORK = 30  # and for each place of the shares that the threads are at
 NUMBERS = 16  # for each n-gram: p and a back-off weight, which a model will have besides the counts
+HELD = 36  # for each n-gram: its counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +80,8 @@ def count_ngrams(ids, *, order, vocab_size, end_id, threads=None, progress=None)
     Raises
     ------
     UserError
-        before a length whose n-grams might not fit in memory.
+        before a length whose n-grams might not fit in memory, and as soon as it is sure that those
+        of all lengths will not.
     ValueError
         for more than 2^31 - 2 tokens.
     """
@@ -90,6 +93,7 @@ def count_ngrams(ids, *, order, vocab_size, end_id, threads=None, progress=None)
     in_work = min(len(ids), SHARE * (threads or processors())) * IN_WORK
     needed = len(ids) * BYTES // 2 + in_work + vocab_size * BYTES
     check_memory(needed, f"counting {len(ids)} tokens")
+    all_places = Places(ids, order, end_id)
     text = np.empty(len(ids) + 1, np.int32)  # (N + 1,)
     text[0], text[1:] = end_id, ids
     keys = np.arange(vocab_size, dtype=np.int64)
@@ -98,15 +102,20 @@ def count_ngrams(ids, *, order, vocab_size, end_id, threads=None, progress=None)
     first = np.array([0, vocab_size])
     node = text  # (N + 1,), the n-gram of the length so far that ends at each token
     result: list[Counts] = []
+    grams = 0  # of the lengths counted so far
     with worker_pool(threads, len(ids)) as each:
         shares, appears = _by_token(text, vocab_size)
         place, reach = last_read(text, appears, order)
         for length in range(2, order + 1):
             if progress:
                 progress(length - 1, order)
-            places, grams = sum(len(s.place) for s in shares), sum(len(c.keys) for c in result)
-            needed = places * BYTES + in_work + (grams + len(keys)) * NUMBERS
+            places, grams = sum(len(s.place) for s in shares), grams + len(keys)
+            needed = places * BYTES + in_work + grams * NUMBERS
             check_memory(needed, f"n-grams of length {length}")
+            if length > 2:
+                to_come = all_places.still_to_come(length - 1, len(keys))
+                needed = to_come * (HELD + NUMBERS) + grams * NUMBERS
+                check_memory(needed, f"n-grams up to {order} long")
             longer = each(partial(_longer, text, vocab_size), shares)
             found = _collect(each, longer, vocab_size, node, len(keys))
             left = np.bincount(found[2], minlength=len(keys))
