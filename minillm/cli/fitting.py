@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 from minillm.cli.exporting import check_arpa, export_arpa
+from minillm.cli.outputs import check_file, check_folder
 from minillm.cli.progress import showing
 from minillm.cli.settings import TOKENIZERS
 from minillm.cli.words import NUMBERS, duration, table
@@ -17,7 +18,7 @@ from minillm.models.language_model import KINDS, LanguageModel
 from minillm.models.ngram import NGramConfig
 from minillm.training import TrainConfig, Trainer
 from minillm.training.config import FREE
-from minillm.training.counting import check_settings, count_model
+from minillm.training.counting import check_new, check_settings, count_model
 from minillm.training.run_file import read_run, write_run
 
 __all__ = ["count", "fit", "settings_of_run"]
@@ -54,6 +55,7 @@ def settings_of_run(out, model, given):
 def fit(kind, out, resume, given):
     """Train a neural model; returns the exit code."""
     out, given = Path(out), TEXT | given
+    check_folder(out)
     text = _text(given)
     shape, training = _divide(kind, given)
     config = TrainConfig(**training)
@@ -90,8 +92,11 @@ def count(kind, out, resume, given, arpa=None):
     names = {field.name for field in dataclasses.fields(NGramConfig)} if kind == "ngram" else set()
     settings = {name: value for name, value in given.items() if name in names}
     check_settings(kind, settings)
+    check_new(out)
+    check_folder(out)
     if arpa is not None:
         check_arpa(settings.get("smoothing", NGramConfig.smoothing))
+        check_file(arpa)
     text = _text(given)
     if settings.get("smoothing") == "jelinek-mercer" and text.validation is not None:
         settings["held_out"] = text.validation

@@ -89,7 +89,8 @@ def _settings(command):
     required=True,
     metavar="FILE",
     help="Where to. bpe and wordpiece: a Hugging Face tokenizer.json; by the name's end also bpe: "
-    ".tiktoken, wordpiece: .txt, unigram: .model (SentencePiece's); else JSON of our own.",
+    ".tiktoken, wordpiece: .txt, unigram: .model (SentencePiece's); else JSON of our own. "
+    "A file of that name is replaced.",
 )
 @_settings
 def train(kind, vocab_size, data, special, out, **given):

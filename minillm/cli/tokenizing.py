@@ -1,15 +1,18 @@
 """What `minillm tokenize` does once its command line is understood."""
 
 import codecs
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from minillm.cli.decoding import decoded
+from minillm.cli.outputs import check_file, check_png
 from minillm.cli.progress import showing
 from minillm.cli.reading import whole_text
 from minillm.data import load_corpus
+from minillm.data.prepare import size_note
 from minillm.errors import UserError
 from minillm.files import read_chunks, write_chunks, write_text
 from minillm.tokenizers import ByteTokenizer, load_tokenizer_file, make_tokenizer
@@ -18,6 +21,8 @@ from minillm.tokenizers.base import END
 __all__ = ["decode_ids", "encode_text", "show_languages", "show_tokens", "train_tokenizer"]
 
 CHUNK = 1 << 20  # bytes read at once
+SHOWN = 40  # characters of what is wrong
+WHOLE = re.compile(r"[+-]?[0-9]{1,4000}")
 FOREIGN = {  # (kind, end of the file's name) -> how it is written
     ("bpe", ".json"): "save",  # which is Hugging Face's tokenizer.json
     ("bpe", ".tiktoken"): "save_tiktoken",
@@ -39,6 +44,7 @@ def train_tokenizer(kind, data, out, vocab_size, special, given):
         raise UserError(
             f"--character-coverage must be above 0 and at most 1, got {given['character_coverage']}"
         )
+    check_file(out)
     if special:
         end = (END,) if kind == "bpe" else ()  # whose list of names is to be whole
         given = given | {"special_tokens": (*end, *special)}
@@ -49,10 +55,13 @@ def train_tokenizer(kind, data, out, vocab_size, special, given):
     getattr(tokenizer, FOREIGN.get((kind, suffix), "save"))(out)
     print(f"{corpus}")
     print(f"{out}: a {kind} tokenizer with a vocabulary of {tokenizer.vocab_size:,}")
-    sample = corpus.documents[0].text[:100_000]
+    if note := size_note(tokenizer, vocab_size):
+        print(f"note: {note}")
+    first = corpus.documents[0]
+    sample = first.text[:100_000]
     n_bytes, tokens = len(sample.encode()), len(tokenizer.encode(sample))
     if tokens:
-        print(f"{n_bytes / tokens:.2f} bytes a token in {corpus.documents[0].name}")
+        print(f"{n_bytes / tokens:.2f} bytes a token in the text's first document, {first.name}")
 
 
 def open_tokenizer(name):
@@ -64,6 +73,7 @@ def encode_text(file, tokenizer, text, special, offsets, out):
     """Write ids, a line for each piece that was read; or a line for each token and its place."""
     if text is not None and file != "-":
         raise UserError(f"either --text or a file, not both: {file}")
+    check_file(out)
     tokenizer = open_tokenizer(tokenizer)
     special = "all" if "all" in special else special
     if offsets:
@@ -72,16 +82,20 @@ def encode_text(file, tokenizer, text, special, offsets, out):
         rows = np.column_stack([ids, spans]).tolist()
         _write((" ".join(map(str, row)) + "\n" for row in rows), out)
         return
-    chunks = [text] if text is not None else _chunks(file)
-    pieces = tokenizer.encode_stream(chunks, special=special)
+    if text is not None:  # a stream's pieces would be lines of their own
+        pieces = [tokenizer.encode(text, special=special)]
+    else:
+        pieces = tokenizer.encode_stream(_chunks(file), special=special)
     _write((" ".join(map(str, ids.tolist())) + "\n" for ids in pieces if len(ids)), out)
 
 
 def decode_ids(file, tokenizer, special, out):
     """Write the text of ids, piece by piece, and nothing else: not a newline more."""
+    check_file(out)
     tokenizer = open_tokenizer(tokenizer)
     try:
-        _write(decoded(tokenizer, _numbers(file), special=special), out)
+        ids = _numbers(file, tokenizer.vocab_size)
+        _write(decoded(tokenizer, ids, special=special), out)
     except ValueError as error:  # ids out of range
         raise UserError(str(error)) from None
     if out is None and sys.stdout.isatty():
@@ -103,6 +117,8 @@ def show_tokens(file, tokenizers, text, *, html, png, colour, ids, special):
 
     if text is not None and file != "-":
         raise UserError(f"either --text or a file, not both: {file}")
+    check_png(png)
+    check_file(html)
     text = whole_text(file) if text is None else text
     special = "all" if "all" in special else special
     view = TokenView(text, _named(tokenizers), ids=ids, special=special)
@@ -121,6 +137,7 @@ def show_languages(tokenizers, data, png):
     from minillm.viz import save
     from minillm.viz.languages import bytes_per_token, bytes_per_token_bars, bytes_per_token_table
 
+    check_png(png)
     texts = {Path(name).name: whole_text(name) for name in data} or None
     held = bytes_per_token(_named(tokenizers), texts)
     print(bytes_per_token_table(held))
@@ -157,23 +174,31 @@ def _chunks(file):
         raise UserError(f"standard input: not UTF-8 at byte {where} ({error.reason})") from None
 
 
-def _numbers(file):
+def _numbers(file, vocab_size):
     """The ids in a file or on standard input, int64 (N,) a piece at a time."""
     held = ""
     for chunk in _chunks(file):
         held += chunk
         cut = max(held.rfind(" "), held.rfind("\n"), held.rfind("\t")) + 1
         if cut:
-            yield _parsed(held[:cut], file)
+            yield _parsed(held[:cut], file, vocab_size)
             held = held[cut:]
     if held:
-        yield _parsed(held, file)
+        yield _parsed(held, file, vocab_size)
 
 
-def _parsed(text, file):
+def _parsed(text, file, vocab_size):
+    where = "standard input" if file == "-" else file
     try:
         return np.array(text.split(), np.int64)
-    except (ValueError, OverflowError):
-        wrong = next(word for word in text.split() if not word.isdecimal())
-        where = "standard input" if file == "-" else file
-        raise UserError(f"{where}: ids are whole numbers, got {wrong[:40]!r}") from None
+    except OverflowError:
+        wrong = max(text.split(), key=len)
+        what = f"ids must be in [0, {vocab_size}), got {_short(wrong)}"
+    except ValueError:
+        wrong = next((word for word in text.split() if not WHOLE.fullmatch(word)), text)
+        what = f"ids are whole numbers, got {_short(wrong)!r}"
+    raise UserError(f"{where}: {what}")
+
+
+def _short(word):
+    return word if len(word) <= SHOWN else f"{word[:SHOWN]}..."

@@ -11,7 +11,7 @@ from minillm.data.split import Split, split_documents
 from minillm.errors import UserError
 from minillm.tokenizers import NAMES, load_tokenizer_file, make_tokenizer
 
-__all__ = ["Prepared", "by_line", "prepare", "split_lines"]
+__all__ = ["Prepared", "by_line", "name_of", "prepare", "size_note", "split_lines"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Prepared:
 
     train : int32 (N,), each document followed by the end id
     validation : int32 (M,), or None where the split leaves none
+    asked_size : int or None, the vocabulary that was wished for
     """
 
     corpus: Corpus
@@ -27,11 +28,28 @@ class Prepared:
     tokenizer: Any
     train: np.ndarray
     validation: np.ndarray | None
+    asked_size: int | None = None
 
     def describe(self):
         """Where the text comes from, how it is split, and into how many tokens it is cut."""
-        tokenizer = f"{self.tokenizer.kind} tokenizer: a vocabulary of {self.tokenizer.vocab_size}"
-        return f"{self.corpus}\n{self.split}\n{tokenizer}"
+        size = f"a vocabulary of {self.tokenizer.vocab_size:,}"
+        if note := size_note(self.tokenizer, self.asked_size):
+            size += f"; {note}"
+        return f"{self.corpus}\n{self.split}\n{name_of(self.tokenizer)} tokenizer: {size}"
+
+
+def name_of(tokenizer):
+    """The name that a tokenizer was made by: its kind, or of words by white space, whitespace."""
+    return "whitespace" if getattr(tokenizer, "split", None) == "whitespace" else tokenizer.kind
+
+
+def size_note(tokenizer, asked):
+    """A sentence where the vocabulary is not of the size that was asked for; None where it is."""
+    if asked is None or asked == tokenizer.vocab_size:
+        return None
+    if tokenizer.vocab_size < asked:
+        return f"asked for {asked:,}, but the text has no more"
+    return f"asked for {asked:,}, but the characters of the text alone are more"
 
 
 def prepare(
@@ -69,7 +87,9 @@ def prepare(
         raise UserError(f"the training part is empty: {corpus}, split by {tuple(fractions)}")
     made = _tokenizer(tokenizer, [d.text for d in split.train], vocab_size, progress)
     validation = encode_documents(split.validation, made) if split.validation else None
-    return Prepared(corpus, split, made, encode_documents(split.train, made), validation)
+    return Prepared(
+        corpus, split, made, encode_documents(split.train, made), validation, vocab_size
+    )
 
 
 def by_line(documents):

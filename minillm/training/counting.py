@@ -1,5 +1,6 @@
 """Models that are counted rather than trained, kept in the same folders as those that are."""
 
+import contextlib
 from pathlib import Path
 
 from minillm.errors import UserError
@@ -8,7 +9,7 @@ from minillm.models.baselines import Uniform, Unigram
 from minillm.models.ngram import NGram, NGramConfig
 from minillm.training import checkpoint
 
-__all__ = ["COUNTED", "check_settings", "count_model"]
+__all__ = ["COUNTED", "check_new", "check_settings", "count_model"]
 
 COUNTED = {
     "uniform": lambda ids, tokenizer: Uniform(tokenizer),
@@ -27,6 +28,18 @@ def check_settings(kind, settings):
     """
     if kind == "ngram":
         NGramConfig(**settings)
+
+
+def check_new(out):
+    """Refuse a folder that holds a run already.
+
+    Raises
+    ------
+    UserError
+        naming it.
+    """
+    if checkpoint.holds_a_run(Path(out)):
+        raise UserError(f"{out} holds a run already: choose another folder")
 
 
 def count_model(kind, ids, tokenizer, out, *, progress=None, **settings):
@@ -51,12 +64,25 @@ def count_model(kind, ids, tokenizer, out, *, progress=None, **settings):
         when `out` holds a run already or cannot be written, or for settings out of range.
     """
     out = Path(out)
-    if checkpoint.holds_a_run(out):
-        raise UserError(f"{out} holds a run already: choose another folder")
+    check_new(out)
     if kind == "ngram":
         settings["progress"] = progress
     model = COUNTED[kind](ids, tokenizer, **settings)
-    with new_folder(out / "step-000000") as folder:
-        model.save(folder)
-    checkpoint.link(out, "step-000000", best=True)
+    with _no_folder_left_empty(out):
+        with new_folder(out / "step-000000") as folder:
+            model.save(folder)
+        checkpoint.link(out, "step-000000", best=True)
     return model
+
+
+@contextlib.contextmanager
+def _no_folder_left_empty(out):
+    """After an error or Ctrl-C, folders that were made inside and hold nothing are removed."""
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for folder in made:
+                folder.rmdir()
+        raise

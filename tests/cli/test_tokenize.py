@@ -210,6 +210,9 @@ def test_languages_are_compared(minillm, trained, book):
         (["encode", "-t", "byte", "--text", "a", "--special", "<s>"], "no special token '<s>'"),
         (["decode", "-t", "byte", "words.txt"], "words.txt: ids are whole numbers, got 'two'"),
         (["decode", "-t", "byte", "large.txt"], "[0, 257)"),
+        (["decode", "-t", "byte", "huge.txt"], "huge.txt: ids must be in [0, 257), got 99999"),
+        (["decode", "-t", "byte", "long.txt"], "long.txt: ids are whole numbers, got '99999"),
+        (["show", "-t", "byte", "--text", "a", "--special", "nope"], "no special token 'nope'; t"),
         (["encode", "-t", "words.txt@gpt2"], "words.txt"),
         (["encode", "-t", "other.json"], "other.json: JSON, but no tokenizer"),
         (["encode", "-t", "unigram.json"], "of the model 'Unigram'; BPE and WordPiece are read"),
@@ -227,12 +230,37 @@ def test_a_mistake_is_named(mistake, args, message):
     Path("empty").mkdir()
     Path("words.txt").write_text("1 two")
     Path("large.txt").write_text("1 9999")
+    Path("huge.txt").write_text("1 " + "9" * 23)
+    Path("long.txt").write_text("1 " + "9" * 5000)
     Path("other.json").write_text('{"a": "b"}')
     Path("vocab.json").write_text('{"a": 1}')
     Path("gpt2-vocab.json").write_text('{"a": 1}')
     Path("unigram.json").write_text('{"model": {"type": "Unigram"}}')
     Path("a.tiktoken").write_text("YQ== 0\nYg== 1\n")
     assert message in mistake("tokenize", *args)
+
+
+def test_a_vocabulary_of_another_size_is_told(minillm, book):
+    train = ["tokenize", "train", "--data", book, "--out", "t.json", "--kind"]
+    for kind, size, why in (
+        ("wordpiece", 5, "asked for 5, but the characters of the text alone are more"),
+        ("bpe", 99999, "asked for 99,999, but the text has no more"),
+        ("unigram", 99999, "asked for 99,999, but the text has no more"),
+    ):
+        assert f"note: {why}" in minillm(*train, kind, "--vocab-size", size).out
+    out = minillm(*train, "bpe", "--vocab-size", 300).out
+    assert "note" not in out
+    assert "bytes a token in the text's first document, " in out
+    args = ["--tokenizer", "bpe", "--vocab-size", 99999, "--out", "run"]
+    out = minillm("train", "unigram", "--data", book, *args).out
+    assert "; asked for 99,999, but the text has no more" in out
+
+
+def test_one_text_is_one_line(minillm, book):
+    minillm("tokenize", "train", "--kind", "wordpiece", "--data", book, "--out", "t.json")
+    out = minillm("tokenize", "encode", "-t", "t.json", "--text", "the cat sleeps. The cat").out
+    ids = load_tokenizer_file("t.json").encode("the cat sleeps. The cat")
+    assert out == " ".join(map(str, ids)) + "\n"
 
 
 def test_text_that_is_no_utf8_is_named(mistake, monkeypatch):
