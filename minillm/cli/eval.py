@@ -14,7 +14,7 @@ PARTS = ("train", "validation", "test", "all")
     cls=Command,
     example="  minillm eval runs/book\n  minillm eval runs/book --data another.txt\n"
     "  minillm eval runs/gpt runs/lstm runs/counts --data another.txt\n"
-    "  minillm eval model.arpa.gz --data another.txt",
+    "  minillm eval words.arpa.gz pieces.arpa@tok.json --data another.txt",
 )
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True)
 @click.option(
@@ -45,7 +45,8 @@ PARTS = ("train", "validation", "test", "all")
 @click.option(
     "--tokenizer",
     metavar="FILE",
-    help="Of an ARPA file: whose tokens its words are. [default: words between white space]",
+    help="Of the ARPA files that do not name theirs: whose tokens the words are. "
+    "[default: words between white space]",
 )
 @click.option(
     "--mix",
@@ -59,8 +60,9 @@ def eval_(runs, data, part, split, lines, tokenizer, mix, json_path, backend):
     """Say how well RUN predicts a text: bits per byte, perplexity and accuracy.
 
     RUN is a run's folder (its best weights, else its last), the folder of one checkpoint, or an
-    ARPA file. Several stand in one table. Bits per byte compare models over any tokenizers: all
-    tokens' bits over the bytes of the text; perplexity and accuracy are by token.
+    ARPA file; m.arpa@tok.json names the tokenizer whose tokens its words are. Several stand in one
+    table. Bits per byte compare models over any tokenizers: all tokens' bits over the bytes of the
+    text; perplexity and accuracy are by token.
     """
     with using_backend(backend):
         from minillm.cli.evaluating import evaluate_runs

@@ -2,14 +2,14 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable
 from typing import Any
 
-from minillm.cli.runs import load_run
+from minillm.cli.outputs import check_file
+from minillm.cli.runs import arpa_file, load_run
 from minillm.cli.words import NUMBERS, table
 from minillm.data import encode_documents, load_corpus, split_documents
-from minillm.data.prepare import by_line, split_lines
+from minillm.data.prepare import by_line, name_of, split_lines
 from minillm.errors import UserError
 from minillm.files import write_text
 from minillm.metrics import evaluate
@@ -20,7 +20,7 @@ __all__ = ["evaluate_runs"]
 
 COLUMNS: dict[str, Callable] = {
     "model": lambda row: row["model"].kind,
-    "tokenizer": lambda row: f"{row['model'].tokenizer.kind} {row['model'].vocab_size:,}",
+    "tokenizer": lambda row: f"{name_of(row['model'].tokenizer)} {row['model'].vocab_size:,}",
     "parameters": lambda row: f"{row['model'].n_parameters:,}",
     "tokens": lambda row: f"{row['evaluation'].tokens:,}",
 }
@@ -35,6 +35,12 @@ COLUMNS |= {name: _of_evaluation(show) for name, show in NUMBERS.items()}
 
 def evaluate_runs(runs, data, part, split, lines, tokenizer, json_path, mix=None):
     """Print how well RUNs predict a part of a text; of several, all on the same text."""
+    check_file(json_path)
+    arpa = {run: found for run in runs if (found := arpa_file(run)) is not None}
+    if tokenizer is not None and all(own is not None for _, own in arpa.values()):
+        raise UserError("--tokenizer is for ARPA files that do not name theirs: a run has its own")
+    if mix is not None and len(runs) < 2:
+        raise UserError("--mix is of several RUNs, got one")
     rows = {}
     for run in runs:
         if run in rows:
@@ -64,11 +70,17 @@ def evaluate_runs(runs, data, part, split, lines, tokenizer, json_path, mix=None
 
 def _evaluated(run, data, part, split, lines, tokenizer):
     """The model of a RUN, the text that it is scored on, and its Evaluation."""
-    model, where = load_run(run, tokenizer if os.path.isfile(run) else None)
-    found = read_run(run) if os.path.isdir(run) else None
-    # an ARPA file's words are mostly those of lines; not so the tokens of a tokenizer of ours
-    of_arpa = {"lines": tokenizer is None} if os.path.isfile(run) else {}
-    saved: dict = of_arpa if found is None else found[1]
+    arpa = arpa_file(run)
+    if arpa is None:
+        model, where = load_run(run)
+        found = read_run(run)
+        saved: dict = {} if found is None else found[1]
+    else:
+        path, own = arpa
+        tokenizer = own or tokenizer
+        model, where = load_run(path, tokenizer)
+        # an ARPA file's words are mostly those of lines; not so the tokens of a tokenizer of ours
+        saved = {"lines": tokenizer is None}
     given = bool(data)
     data = list(data or saved.get("data", ()))
     if not data:
@@ -145,10 +157,8 @@ def _notes(row, already_told=False):
         yield row["evaluation"].why_infinite
     if row["unknown_bytes"]:
         what = "words" if row["model"].tokenizer.kind == "word" else "characters"
-        yield (
-            f"{row['unknown_bytes']:,} bytes are of {what} that the model has never seen: "
-            "8 bits each"
-        )
+        price = "" if row["evaluation"].bits_per_byte is None else ": 8 bits each"
+        yield (f"{row['unknown_bytes']:,} bytes are of {what} that the model has never seen{price}")
     if row["evaluation"].is_distribution and row["evaluation"].bits_per_byte is None:
         yield "no bits per byte: the tokenizer does not give this text back"
 
@@ -159,7 +169,7 @@ def _told(row):
     model = row["model"]
     return numbers | {
         "kind": model.kind,
-        "tokenizer": model.tokenizer.kind,
+        "tokenizer": name_of(model.tokenizer),
         "vocab_size": model.vocab_size,
         "parameters": model.n_parameters,
         "unknown_bytes": row["unknown_bytes"],

@@ -40,7 +40,8 @@ __all__ = ["generate"]
 def generate(run, prompt, backend, stream, beams, **given):
     """Continue a prompt with RUN's model.
 
-    RUN is a run's folder (its best weights, else its last) or the folder of one checkpoint.
+    RUN is a run's folder (its best weights, else its last), the folder of one checkpoint, or an
+    ARPA file; m.arpa@tok.json names the tokenizer whose tokens its words are.
     """
     with using_backend(backend):
         from minillm.cli.writing import search, write

@@ -4,11 +4,13 @@ import math
 
 __all__ = ["NUMBERS", "duration", "table"]
 
+LARGE = 1e9  # from here on digits say less than the power of ten
+
 # field of an Evaluation -> how it is written
 NUMBERS = {
     "bits per byte": lambda e: _number(e.bits_per_byte, ".4f"),
     "nats per token": lambda e: _number(e.nats_per_token, ".4f"),
-    "perplexity": lambda e: _number(e.perplexity, ".3f"),
+    "perplexity": lambda e: _number(e.perplexity, ".3f" if e.perplexity < LARGE else ".4e"),
     "accuracy": lambda e: f"{e.accuracy:.1%}",
 }
 

@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from minillm.cli.settings import SMOOTHINGS
+from minillm.cli.words import NUMBERS
 from minillm.data import Document, load_corpus
 from minillm.data.prepare import by_line, prepare, split_lines
 from minillm.metrics import evaluate
@@ -185,3 +187,40 @@ def test_a_mixture_stands_in_the_table(minillm, mistake, trained, book, mix):
     assert told[f"{mix} mixture"]["bits_per_byte"] < best + 0.1
     error = mistake("eval", trained / "ngram", "run", "--mix", mix, "--part", "validation")
     assert "finds its weights on the validation part" in error
+
+
+def test_an_arpa_file_of_pieces_wants_its_tokenizer(minillm, mistake, book):
+    common = ["train", "ngram", "--data", book, "--order", 3]
+    minillm(*common, "--out", "run", "--arpa", "m.arpa")
+    minillm("export", "run", "--arpa", "m.arpa.gz")
+    minillm("train", "ngram", "--data", book, *WORDS, "--out", "words", "--arpa", "w.arpa")
+    for name in ("m.arpa", "m.arpa.gz"):
+        for command in (["eval", name, "--data", book], ["generate", name]):
+            assert f"name their tokenizer, as in {name}@tok.json" in mistake(*command)
+    done = minillm("eval", "m.arpa@run", "w.arpa", "run", "--data", book, "--json", "e.json")
+    assert done.code == 0, done
+    told = json.loads(Path("e.json").read_text())
+    assert told["m.arpa@run"]["bits_per_byte"] == pytest.approx(told["run"]["bits_per_byte"])
+    assert (told["run"]["tokenizer"], told["w.arpa"]["tokenizer"]) == ("char", "whitespace")
+    assert f"whitespace {told['w.arpa']['vocab_size']}" in done.out
+    assert minillm("generate", "m.arpa@run", "-n", 5).code == 0
+    assert minillm("export", "m.arpa@run", "--arpa", "again.arpa").code == 0
+    assert Path("again.arpa").read_bytes() == Path("m.arpa").read_bytes()
+    for runs in (["run"], ["m.arpa@run", "run"]):
+        error = mistake("eval", *runs, "--data", book, "--tokenizer", "run")
+        assert "--tokenizer is for ARPA files that do not name theirs" in error
+    assert "--mix is of several RUNs" in mistake("eval", "run", "--mix", "linear")
+
+
+def test_words_that_are_lost_have_no_price(minillm, book):
+    minillm("train", "ngram", "--data", book, *WORDS, "--out", "run")
+    Path("other.txt").write_text("The  zebra\nis here.\n")
+    out = minillm("eval", "run", "--data", "other.txt").out
+    assert "bytes are of words that the model has never seen\n" in out
+    assert "8 bits each" not in out
+
+
+def test_large_perplexities_keep_the_table_narrow():
+    row = SimpleNamespace(perplexity=4.22025040827e46)
+    assert NUMBERS["perplexity"](row) == "4.2203e+46"
+    assert NUMBERS["perplexity"](SimpleNamespace(perplexity=12345.6)) == "12345.600"
