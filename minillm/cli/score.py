@@ -12,6 +12,8 @@ __all__ = ["score"]
 TEXT = ("bleu", "chrf", "ter", "rouge")
 LABELS = ("accuracy", "f1", "seqeval")
 METRICS = (*TEXT, *LABELS)
+LONGEST = 100  # n-grams: no text is scored by longer ones, and memory grows with them
+SAMPLES = 1_000_000  # of the bootstrap: enough for a p-value of a millionth
 SCHEMES = ("IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU")
 
 # option -> (the metrics that it is for, its type, its help); a type of bool is a flag
@@ -117,6 +119,7 @@ def score(hyp, metrics, refs, compare, samples, level, seed, json_path, **given)
             wanted = " and ".join(OPTIONS[name][0])
             raise UserError(f"{metrics[0]} takes no {flag_of(name)}: it is for {wanted}")
     _check_range(given)
+    _check_resampling(samples, level, seed)
     resampling = {"samples": samples, "level": level, "seed": seed}
     resampling = {name: value for name, value in resampling.items() if value is not None}
     if resampling and compare is None:
@@ -134,3 +137,19 @@ def _check_range(given):
         raise UserError(f"--zero-division must be 0 or 1, got {given['zero_division']:g}")
     if given.get("max_order", 1) < 1:
         raise UserError(f"--max-order must be at least 1, got {given['max_order']}")
+    for name in ("max_order", "char_order", "word_order"):
+        if given.get(name, 0) > LONGEST:
+            raise UserError(f"{flag_of(name)} must be at most {LONGEST}, got {given[name]}")
+    for one in given.get("types", "").split(","):
+        length = one.removeprefix("rouge")
+        if length.isdecimal() and (len(length) > 9 or int(length) > LONGEST):
+            raise UserError(f"--types: rougeN must have N of at most {LONGEST}, got {one[:40]}")
+
+
+def _check_resampling(samples, level, seed):
+    if samples is not None and not 1 <= samples <= SAMPLES:
+        raise UserError(f"--samples must be at least 1 and at most {SAMPLES:,}, got {samples}")
+    if level is not None and not 0 < level < 1:
+        raise UserError(f"--level must be a number between 0 and 1, such as 0.95, got {level:g}")
+    if seed is not None and seed < 0:
+        raise UserError(f"seed must be at least 0, got {seed}")

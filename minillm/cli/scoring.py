@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from minillm.cli.comparing import compare_systems
+from minillm.cli.outputs import check_file
 from minillm.cli.progress import showing
 from minillm.cli.reading import whole_text
 from minillm.errors import UserError
@@ -20,7 +22,6 @@ from minillm.metrics import (
     classification,
     confusion_matrix,
     of_sums,
-    paired_bootstrap,
     rouge,
     rouge_statistics,
     sequence_scores,
@@ -43,15 +44,20 @@ def score_files(hyp, refs, settings, *, compare, resampling, json_path):
 
     settings : dict, metric -> its settings
     """
+    check_file(json_path)
     texts = _read_all([hyp, *refs, *([compare] if compare else [])])
     systems = [texts.pop(0), *([texts.pop()] if compare else [])]
     report: dict = {"hypotheses": hyp, "references": list(refs), "scores": {}}
     if compare:
         report["compared"] = compare
-    for metric, given in settings.items():
-        measure = METRICS[metric](texts, dict(given))
-        names = [hyp, compare][: len(systems)]
-        found = [measure.report(*pair) for pair in zip(systems, names, strict=True)]
+    names = [hyp, compare][: len(systems)]
+    measures = {metric: METRICS[metric](texts, dict(given)) for metric, given in settings.items()}
+    reports = {  # all of them, before the first is printed: one may be refused
+        metric: [measure.report(*pair) for pair in zip(systems, names, strict=True)]
+        for metric, measure in measures.items()
+    }
+    for metric, measure in measures.items():
+        found = reports[metric]
         report["scores"][metric] = found[0][1]
         if not compare:
             print(found[0][0])
@@ -59,26 +65,11 @@ def score_files(hyp, refs, settings, *, compare, resampling, json_path):
         report.setdefault("compared_scores", {})[metric] = found[1][1]
         for (lines, _), name in zip(found, names, strict=True):
             print(f"{name}:\n{lines}")
-        report.setdefault("comparisons", {})[metric] = _compare(measure, systems, names, resampling)
+        report.setdefault("comparisons", {})[metric] = compare_systems(
+            measure, systems, names, resampling
+        )
     if json_path is not None:
         write_text(json_path, json.dumps(_finite(report), indent=1, ensure_ascii=False) + "\n")
-
-
-def _compare(measure, systems, compare, resampling):
-    """Print a comparison for each number that the metric has; returns what JSON tells of them."""
-    resampling = dict(resampling)
-    seed = resampling.pop("seed", 12345)
-    if seed < 0:
-        raise UserError(f"seed must be at least 0, got {seed}")
-    first, second = (measure.samples(system) for system in systems)
-    told = {}
-    for name in first:
-        rng = np.random.default_rng(seed)
-        found = paired_bootstrap(first[name], second[name], measure.n, rng=rng, **resampling)
-        less = " (less is better)" if measure.lower_is_better else ""
-        print(f"{name} of {compare[1]} beside {compare[0]}{less}: {found} (seed {seed})")
-        told[name] = dataclasses.asdict(found)
-    return told
 
 
 class Measure:

@@ -101,7 +101,27 @@ def test_every_metric_can_be_compared(minillm, files, metric):
     args = ["--metric", metric, files[0], "--ref", files[2], "--compare", files[2]]
     done = minillm("score", *args, "--samples", 20)
     assert done.code == 0, done
-    assert "it is above zero in" in done.out
+    assert "; better in 100.0% of 20 samples" in done.out
+
+
+def test_equal_systems_have_no_p(minillm, files):
+    args = ["--metric", "bleu", "--metric", "ter", files[0], "--compare", files[0]]
+    done = minillm("score", *args, "--ref", files[2], "--samples", 20)
+    assert done.out.count("no difference in 20 samples: p means nothing here (seed 12345)") == 2
+    assert "p =" not in done.out
+
+
+def test_less_is_better_the_other_way(minillm, files):
+    first, _, reference = files
+    args = ["--metric", "ter", first, "--compare", reference, "--ref", reference]
+    done = minillm("score", *args, "--samples", 20, "--json", "out.json")
+    told = json.loads(Path("out.json").read_text())["comparisons"]["ter"]["TER"]
+    assert f"TER of {reference} beside {first} (less is better): difference -" in done.out
+    assert "; better in 100.0% of 20 samples" in done.out
+    assert told["better"] == 1
+    assert told["second"]["score"] == 0 < told["first"]["score"]
+    assert told["difference"]["score"] == -told["first"]["score"]
+    assert told["difference"]["low"] <= told["difference"]["high"] < 0
 
 
 def test_entities_are_compared(minillm):
@@ -141,11 +161,20 @@ def test_standard_input_and_line_ends(minillm, files, monkeypatch):
         (["--metric", "chrf", "--beta", 0], "beta must be a number above 0"),
         (["--metric", "seqeval", "--scheme", "BIO"], "unknown scheme 'BIO'"),
         (["--metric", "rouge", "--types", "rougeX"], "rougeX"),
+        (["--metric", "bleu", "--compare", "b.txt", "--samples", 0], "--samples must be at least"),
+        (["--metric", "bleu", "--compare", "b.txt", "--samples", 10**11], "at most 1,000,000, got"),
+        (["--metric", "bleu", "--compare", "b.txt", "--level", 95], "such as 0.95, got 95"),
+        (["--metric", "bleu", "--metric", "rouge", "--tokenizer", "zh"], "'zh'"),
+        (["--metric", "bleu", "--max-order", 10**6], "--max-order must be at most 100, got"),
+        (["--metric", "chrf", "--char-order", 10**6], "--char-order must be at most 100, got"),
+        (["--metric", "rouge", "--types", "rouge99999999999"], "N of at most 100, got rouge99999"),
     ],
 )
-def test_a_mistake_is_named(mistake, files, args, message):
+def test_a_mistake_is_named_and_nothing_printed(minillm, files, args, message):
     write("short.txt", ["one"])
-    assert message in mistake("score", "a.txt", "--ref", "r.txt", *args)
+    done = minillm("score", "a.txt", "--ref", "r.txt", *args)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert message in done.err
 
 
 def test_empty_files_are_named(mistake, minillm):
