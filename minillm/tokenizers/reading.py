@@ -57,7 +57,9 @@ def _read(path, pattern):
         with path.open("rb") as file:
             start = file.read(1 << 12)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+        raise UserError(f"{path}: cannot be read: {error.strerror}{_advice(path)}") from None
+    if not start:
+        raise UserError(f"{path}: the file is empty")
     if start.lstrip()[:1] == b"{":
         return _from_json(path)
     text = _as_text(start)
@@ -67,10 +69,24 @@ def _read(path, pattern):
         return _class("bpe").load_gpt2(_pair(path))
     if _is_ranks(start):
         return _from_ranks(path, pattern)
+    if path.suffix == ".json":
+        raise UserError(f"{path}: no tokenizer: a tokenizer's JSON is an object, in curly brackets")
     try:
         return _class("wordpiece").from_vocabulary(path)
     except UserError as error:
-        raise UserError(f"{path}: no tokenizer's file, not even a vocab.txt: {error}") from None
+        why = str(error).removeprefix(f"{path}: ")
+        raise UserError(
+            f"{path}: no tokenizer's file; plain text is read as BERT's vocab.txt, a token a line, "
+            f"but {why}"
+        ) from None
+
+
+def _advice(path):
+    from minillm.tokenizers import NAMES
+
+    if str(path) not in NAMES or path.exists():
+        return ""
+    return f" (a {path} tokenizer is trained first: minillm tokenize train --kind {path})"
 
 
 def _named(path):
@@ -78,6 +94,8 @@ def _named(path):
     name, _, pattern = str(path).rpartition("@")
     if name and pattern in PATTERNS and not Path(path).exists():
         return Path(name), pattern
+    if name and Path(name).is_file() and not Path(path).exists():
+        raise UserError(f"{path}: no pattern {pattern!r}; there are: {', '.join(PATTERNS)}")
     return Path(path), None
 
 
@@ -118,7 +136,8 @@ def _pair(path):
     """The folder of vocab.json and merges.txt."""
     if path.name not in ("vocab.json", "merges.txt"):
         raise UserError(
-            f"{path}: looks like GPT-2's, whose files must be vocab.json and merges.txt"
+            f"{path}: no tokenizer, unless it is a part of GPT-2's, "
+            "whose files must be vocab.json and merges.txt"
         )
     for name in ("vocab.json", "merges.txt"):
         if not path.with_name(name).exists():

@@ -219,7 +219,15 @@ def test_languages_are_compared(minillm, trained, book):
         (["encode", "-t", "vocab.json"], "no merges.txt here"),
         (["encode", "-t", "a.tiktoken"], "does not say how texts are cut"),
         (["encode", "-t", "gpt2-vocab.json"], "whose files must be vocab.json and merges.txt"),
-        (["encode", "-t", "words.txt"], "words.txt: no tokenizer's file, not even a vocab.txt"),
+        (
+            ["encode", "-t", "words.txt"],
+            "words.txt: no tokenizer's file; plain text is read as BERT's vocab.txt",
+        ),
+        (["encode", "-t", "list.json"], "list.json: no tokenizer: a tokenizer's JSON is an object"),
+        (["encode", "-t", "void.json"], "void.json: the file is empty"),
+        (["encode", "-t", "gpt2-vocab.json"], "no tokenizer, unless it is a part of GPT-2's"),
+        (["encode", "-t", "char"], "(a char tokenizer is trained first: minillm tokenize train"),
+        (["encode", "-t", "a.tiktoken@nope"], "no pattern 'nope'; there are: "),
         (["show", "-t", "byte", "no.txt"], "no.txt: no such file"),
         (["encode", "-t", "empty"], "empty: no tokenizer in this folder"),
         (["show", "-t", "byte", "-t", "byte", "--text", "a"], "a tokenizer is named twice"),
@@ -235,6 +243,8 @@ def test_a_mistake_is_named(mistake, args, message):
     Path("other.json").write_text('{"a": "b"}')
     Path("vocab.json").write_text('{"a": 1}')
     Path("gpt2-vocab.json").write_text('{"a": 1}')
+    Path("list.json").write_text("[1, 2]")
+    Path("void.json").write_text("")
     Path("unigram.json").write_text('{"model": {"type": "Unigram"}}')
     Path("a.tiktoken").write_text("YQ== 0\nYg== 1\n")
     assert message in mistake("tokenize", *args)
