@@ -103,8 +103,9 @@ def run(json_path=None, *, match="", rounds=ROUNDS, lmplz=None, report=print):
     chosen = [r for r in rows(program) if match.lower() in f"{r.work} {r.peer}".lower()]
     if not chosen:
         raise UserError(f"no row of the benchmark contains {match!r}")
-    report(HEADER)
     done, left_out = [], {}
+    if not all(_missing(row.needs, program) for row in chosen):
+        report(HEADER)
     for row in chosen:
         missing = _missing(row.needs, program)
         if missing:
@@ -158,7 +159,10 @@ def _missing(needs, lmplz):
     """Why there is no peer; None where there is one."""
     if needs == "lmplz":
         return None if lmplz else "lmplz is not on the PATH, in KENLM_BIN or named by --lmplz"
-    return None if importlib.util.find_spec(needs) else f"{needs} is not installed"
+    if importlib.util.find_spec(needs):
+        return None
+    extra = "bench" if needs == "kenlm" else "test"  # as pyproject.toml has them
+    return f"{needs} is not installed; minillm[{extra}] brings it"
 
 
 HEADER = (
