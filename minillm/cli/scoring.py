@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from minillm.cli.comparing import compare_systems
+from minillm.cli.hints import hint
 from minillm.cli.outputs import check_file
 from minillm.cli.progress import showing
 from minillm.cli.reading import whole_text
@@ -59,12 +60,15 @@ def score_files(hyp, refs, settings, *, compare, resampling, json_path):
     for metric, measure in measures.items():
         found = reports[metric]
         report["scores"][metric] = found[0][1]
+        note = hint(metric, measure, systems)
         if not compare:
-            print(found[0][0])
+            print("\n".join(filter(None, [found[0][0], note])))
             continue
         report.setdefault("compared_scores", {})[metric] = found[1][1]
         for (lines, _), name in zip(found, names, strict=True):
             print(f"{name}:\n{lines}")
+        if note:
+            print(note)
         report.setdefault("comparisons", {})[metric] = compare_systems(
             measure, systems, names, resampling
         )

@@ -104,6 +104,28 @@ def test_every_metric_can_be_compared(minillm, files, metric):
     assert "; better in 100.0% of 20 samples" in done.out
 
 
+def test_words_that_a_tokenizer_does_not_see_are_told(minillm):
+    chinese = ["猫坐在窗边看着外面的雨", "傍晚屋子里很安静没有声音", "", "a cat sits"]
+    args = [write("zh.txt", chinese), "--ref", "zh.txt", "--metric"]
+    hint = "note: no word of a-z or 0-9 in 4 lines: try --tokenizer unicode\n"
+    assert minillm("score", *args, "rouge").out.endswith(hint)
+    both = minillm("score", *args, "rouge", "--compare", "zh.txt", "--samples", 2).out
+    assert hint.replace("4", "6") in both
+    assert "note" not in minillm("score", *args, "rouge", "--tokenizer", "unicode").out
+    hint = "note: 4 lines have no spaces between words: try --tokenizer zh\n"
+    assert minillm("score", *args, "bleu").out.endswith(hint)
+    assert "note" not in minillm("score", *args, "bleu", "--tokenizer", "zh").out
+
+
+def test_tags_of_another_scheme_are_told(minillm):
+    tags = ["B-PER I-PER O", "O B-LOC I-LOC"]
+    args = [write("p.txt", tags), "--ref", "p.txt", "--metric", "seqeval"]
+    hint = "note: by IOBES the references hold no entity: are their tags of another scheme?\n"
+    assert minillm("score", *args, "--scheme", "IOBES").out.endswith(hint)
+    assert "note" not in minillm("score", *args, "--scheme", "IOB2").out
+    assert "note" not in minillm("score", *args).out
+
+
 def test_equal_systems_have_no_p(minillm, files):
     args = ["--metric", "bleu", "--metric", "ter", files[0], "--compare", files[0]]
     done = minillm("score", *args, "--ref", files[2], "--samples", 20)
