@@ -3,6 +3,7 @@
 import click
 
 from minillm.cli.options import Command, backend_option, using_backend
+from minillm.errors import UserError
 
 __all__ = ["generate"]
 
@@ -46,7 +47,13 @@ def generate(run, prompt, backend, stream, beams, **given):
     with using_backend(backend):
         from minillm.cli.writing import search, write
 
-        if beams is not None:
-            search(run, prompt, beams, given)
-        else:
-            write(run, prompt, stream, given)
+        try:
+            if beams is not None:
+                search(run, prompt, beams, given)
+            else:
+                write(run, prompt, stream, given)
+        except MemoryError:
+            raise UserError(
+                f"not enough memory for {given['max_new_tokens']:,} new tokens: "
+                "a smaller --max-new-tokens (or --beams) needs less"
+            ) from None

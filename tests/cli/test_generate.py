@@ -117,3 +117,12 @@ def test_pieces_hold_a_character_back_until_it_is_whole():
     chars = CharTokenizer("ab")
     unknown = [0, 3, 3, 1, 3, 2]
     assert "".join(text_pieces(chars, unknown)) == chars.decode(np.array(unknown))
+
+
+def test_too_many_tokens_for_the_memory_are_named(mistake, trained, monkeypatch):
+    def fail(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr("minillm.cli.writing.stream_tokens", fail)
+    error = mistake("generate", trained / "ngram", "-n", 99999999999)
+    assert "99,999,999,999 new tokens: a smaller --max-new-tokens" in error
