@@ -16,26 +16,32 @@ import numpy as np
 
 from minillm.tokenizers.base import code_points
 from minillm.tokenizers.unigram_lattice import prefixes
+from minillm.tokenizers.unigram_table import Solved
 
 __all__ = ["Encoder"]
 
 BLOCK = 1 << 13  # segments whose sums are added up at once
-KEPT = 1 << 18  # solved segments kept
+MEMORY = 1 << 26  # bytes that solved segments may take before they are dropped
+FEW = 1 << 16  # segments of short texts that are kept, and of pairs of characters
+LONGEST = 64  # characters of such a segment
 RESET = np.float32(100000)
 PAIRS = 1 << 22  # a power of two
 SHORT = 512  # characters of a text for which one segment after the other is faster
 
 
 class Encoder:
-    """Cuts prepared texts.
+    """Cuts prepared texts; any threads may use it at once.
 
     Parameters
     ----------
     pieces : dict, piece -> id below V
     scores : float32 (V + 1,), the last one an unknown character's
+    memory : int, bytes that the solved segments of long texts may take
+    few : int, how many of short texts are kept
     """
 
-    def __init__(self, pieces, scores):
+    def __init__(self, pieces, scores, *, memory=MEMORY, few=FEW):
+        self.memory, self.few = memory, few
         self.scores = np.asarray(scores, np.float32)
         self.unknown = len(self.scores) - 1
         self._known = prefixes(pieces)
@@ -52,7 +58,8 @@ class Encoder:
         inside = np.ones(int(ends[-1]) if len(ends) else 0, bool)
         inside[ends - 1] = False
         self._joined[self._pairs(code_points("".join(pieces)))[inside[:-1]]] = True
-        self._forget()
+        self._solved = Solved(self._solve_alone)
+        self._of_short: tuple[dict, dict] = {}, {}  # what `_short` keeps
 
     def ids(self, prepared):
         """The ids of `path`, from a text's start."""
@@ -64,45 +71,31 @@ class Encoder:
 
     def _short(self, prepared):
         """The ids of a short text, or None where rounding may matter."""
-        found, total, start, apart, known = [], 0.0, 0, self._apart, self._few
+        found, total, start, (apart, known) = [], 0.0, 0, self._of_short
         for place in range(1, len(prepared) + 1):
             pair = prepared[place - 1 : place + 1]
             if pair not in apart:
                 apart[pair] = len(pair) < 2 or bool(self.boundaries(pair)[0])
             if apart[pair]:
                 segment, start = prepared[start:place], place
-                if segment not in known:
-                    ids, margin, effort, end = self.solve(segment, np.float32(0))
-                    known[segment] = ids, margin, effort, abs(end) + self._lowest * len(segment)
-                ids, margin, effort, reach = known[segment]
-                total += float(reach)  # more than the sums are
+                solved = known.get(segment)
+                if solved is None:
+                    solved = self._solve_alone(segment)
+                    if len(segment) <= LONGEST:
+                        known[segment] = solved
+                ids, margin, effort, reach = solved
+                total += 2 * reach  # more than the sums are
                 if margin <= effort * total * 2**-23 or total >= RESET:
                     return None
                 found += ids
-        if len(known) > KEPT or len(apart) > KEPT:
-            self._forget()
+        if len(known) > self.few or len(apart) > self.few:
+            self._of_short = {}, {}
         return found
 
-    def _forget(self):
-        self._apart, self._few = {}, {}  # for `_short`
-        self._index = {}  # segment -> its row in the arrays below
-        self._ids = np.empty(0, np.int32)  # the best paths, one after the other
-        self._size = np.empty(0, np.int64)  # the length of each
-        self._margin = np.empty(0)  # by how much it won, see `solve`
-        self._effort = np.empty(0, np.int64)
-        self._reach = np.empty(0)  # how far from the sum before it a sum inside can be
-
-    def _learn(self, segments):
-        """Solve segments that are not yet known, and keep them."""
-        solved = [self.solve(segment, np.float32(0)) for segment in segments]
-        self._index |= {segment: len(self._size) + k for k, segment in enumerate(segments)}
-        ids = [i for path, _, _, _ in solved for i in path]
-        self._ids = np.append(self._ids, np.array(ids, np.int32))
-        self._size = np.append(self._size, [len(path) for path, _, _, _ in solved])
-        self._margin = np.append(self._margin, [margin for _, margin, _, _ in solved])
-        self._effort = np.append(self._effort, [effort for _, _, effort, _ in solved])
-        self._reach = np.append(self._reach, [self._lowest * len(s) for s in segments])
-        self._start = np.cumsum(self._size) - self._size
+    def _solve_alone(self, segment):
+        """A segment's path, margin and effort, see `solve`, and how far a sum inside can go."""
+        ids, margin, effort, _ = self.solve(segment, np.float32(0))
+        return ids, margin, effort, self._lowest * len(segment)
 
     def _pairs(self, codes):
         kinds = self._class[np.minimum(codes, len(self._class) - 1)]
@@ -142,23 +135,22 @@ class Encoder:
         return np.concatenate(found), total
 
     def _block(self, segments, total):
-        if len(self._index) > KEPT:
-            self._forget()
-        if new := set(segments).difference(self._index):
-            self._learn(list(new))
-        row = np.array([self._index[segment] for segment in segments])
+        solved = self._solved
+        if solved.nbytes > self.memory:
+            solved = self._solved = Solved(self._solve_alone)
+        row, paths = solved.look_up(segments)
         found = []
         while len(row):
-            size = self._size[row]
+            size = paths.size[row]
             ends = np.cumsum(size)
-            ids = self._ids[np.repeat(self._start[row] - ends + size, size) + np.arange(ends[-1])]
+            ids = paths.ids[np.repeat(paths.start[row] - ends + size, size) + np.arange(ends[-1])]
             sums = np.cumsum(np.append(total, self.scores[ids]), dtype=np.float32)
-            done, again, total = self._settle(segments[-len(row) :], row, ids, ends, sums)
+            done, again, total = self._settle(segments[-len(row) :], paths, row, ids, ends, sums)
             found += [ids[: ends[done - 1] if done else 0], again]
             row = row[done + 1 :]
         return np.concatenate(found), total
 
-    def _settle(self, segments, row, ids, ends, sums):
+    def _settle(self, segments, paths, row, ids, ends, sums):
         """Solve those again whose best path may have changed by rounding, up to one where it did.
 
         Returns
@@ -169,12 +161,12 @@ class Encoder:
         """
         after = sums[ends]
         before = np.append(sums[0], after[:-1])
-        reach = np.maximum(np.abs(before), np.abs(after)) + self._reach[row]
-        rounding = self._effort[row] * np.spacing(reach.astype(np.float32))
-        doubtful = (self._margin[row] <= rounding) | (reach >= RESET)
+        reach = np.maximum(np.abs(before), np.abs(after)) + paths.reach[row]
+        rounding = paths.effort[row] * np.spacing(reach.astype(np.float32))
+        doubtful = (paths.margin[row] <= rounding) | (reach >= RESET)
         for k in np.flatnonzero(doubtful).tolist():
             again, _, _, total = self.solve(segments[k], before[k])
-            if total != after[k] or again != ids[ends[k] - self._size[row[k]] : ends[k]].tolist():
+            if total != after[k] or again != ids[ends[k] - paths.size[row[k]] : ends[k]].tolist():
                 return k, np.array(again, np.int32), total
         return len(row), ids[:0], sums[-1]
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minillm.tokenizers.unigram_em import Lattices, digamma
-from minillm.tokenizers.unigram_encode import Encoder
+from minillm.tokenizers.unigram_encode import LONGEST, SHORT, Encoder
 from minillm.tokenizers.unigram_lattice import Lattice, draw, prefixes
 
 UNKNOWN = -15.0
@@ -182,3 +182,36 @@ def test_near_ties_fall_by_rounding_far_into_a_text():
     assert ids.tolist() == slow_path(text, pieces, scores)[0]
     assert set(ids[:6].tolist()) == {0, 1, 3}
     assert 2 in ids
+
+
+def test_near_ties_fall_by_rounding_in_a_short_text_too():
+    pieces = {"a": 0, "b": 1, "ab": 2, " ": 3}
+    scores = np.array([-3.0, -3.0, -6.00001, -1.0, UNKNOWN], np.float32)
+    text = "ab " * 170  # to -1190, where float32 knows 1/8192
+    ids = Encoder(pieces, scores).ids(text)
+    assert len(text) <= SHORT
+    assert ids.tolist() == slow_path(text, pieces, scores)[0]
+    assert set(ids[:3].tolist()) == {0, 1, 3}
+    assert 2 in ids
+
+
+def test_what_was_solved_is_dropped_when_it_is_much():
+    pieces = {"a": 0, "b": 1, "ab": 2, "ba": 3}
+    encoder = Encoder(pieces, np.array([-1, -2, -2.5, -9, UNKNOWN], np.float32))
+    texts = ["ab" * n for n in range(1, 40)]
+    expected = [encoder.ids(text).tolist() for text in texts]
+    kept = encoder._of_short[1]
+    assert 0 < max(map(len, kept)) <= LONGEST < max(map(len, texts))
+    encoder.few = 5
+    for text in texts:
+        assert encoder.ids(text).tolist() == expected[len(text) // 2 - 1]
+        assert max(map(len, encoder._of_short)) <= 5
+    for text in texts:
+        assert encoder.path(text)[0].tolist() == expected[len(text) // 2 - 1]
+    size, first = encoder._solved.nbytes, encoder._solved
+    assert size > sum(map(len, texts))
+    encoder.memory = size // 4
+    for text in texts:
+        assert encoder.path(text)[0].tolist() == expected[len(text) // 2 - 1]
+        assert encoder._solved.nbytes < size
+    assert encoder._solved is not first
