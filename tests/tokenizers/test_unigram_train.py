@@ -225,9 +225,34 @@ def test_a_text_or_size_that_cannot_be_is_refused():
         UnigramTokenizer.train("abcdef", vocab_size=9)
     with pytest.raises(UserError, match="lone surrogate"):
         UnigramTokenizer.train("ab\ud800")
-    with pytest.raises(UserError, match="there twice"):
+    with pytest.raises(UserError, match="comes twice"):
         UnigramTokenizer.train("ab", special_tokens=["<x>", "<x>"])
+    with pytest.raises(UserError, match="there twice"):
+        UnigramTokenizer.train("ab", special_tokens=["<x>"], user_symbols=["<x>"])
     with pytest.raises(UserError, match="escape_whitespaces"):
         UnigramTokenizer.train("ab", rules=Rules(escape_whitespaces=False))
     with pytest.raises(ValueError, match="a text must be a str"):
         UnigramTokenizer.train([b"ab"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("vocab_size", "300", "vocab_size must be a whole number"),
+        ("vocab_size", True, "vocab_size must be a whole number"),
+        ("steps", 0, "steps must be a whole number of at least 1"),
+        ("longest", 0, "longest must be"),
+        ("seed_size", 1.5, "seed_size must be"),
+        ("shrink", 1.0, r"shrink must be in \(0, 1\)"),
+        ("shrink", "x", "shrink must be a number"),
+        ("character_coverage", 7, r"character_coverage must be in \(0, 1\], got 7"),
+        ("character_coverage", float("nan"), "character_coverage must be in"),
+        ("special_tokens", "\ud800", "lone surrogate"),
+        ("special_tokens", [""], "must have a name"),
+        ("user_symbols", ["\ud800"], "lone surrogate"),
+        ("required_characters", "\ud800", "lone surrogate"),
+    ],
+)
+def test_settings_out_of_range_are_refused(name, value, message):
+    with pytest.raises(UserError, match=message):
+        UnigramTokenizer.train("ab ab", **{name: value})
