@@ -9,7 +9,8 @@ sentencepiece_model.py. Left out: SentencePiece's BPE, word and character models
 
 import numpy as np
 
-from minillm.tokenizers.base import utf8
+from minillm.errors import UserError
+from minillm.tokenizers.base import check_ids, utf8
 from minillm.tokenizers.sentencepiece_model import (
     CONTROL,
     NORMAL,
@@ -83,6 +84,9 @@ class UnigramTokenizer(Surface):
         self._byte_id = np.zeros(256, np.int32)
         self._byte_id[list(self._decoder.byte_of.values())] = list(self._decoder.byte_of)
 
+    def __reduce__(self):  # all but the vocabulary is made from it, or only remembered
+        return type(self), (self.vocabulary,)
+
     def _prepare_encoding(self, users):
         v = self.vocabulary
         kinds = np.array(v.types)
@@ -110,7 +114,14 @@ class UnigramTokenizer(Surface):
         return cls(train_vocabulary(texts, **settings))
 
     def token_name(self, token):
-        """How a token is shown: the piece, in which U+2581 is a space."""
+        """How a token is shown: the piece, in which U+2581 is a space.
+
+        Raises
+        ------
+        ValueError
+            for an id out of range.
+        """
+        check_ids([token], self.vocab_size)
         if token < len(self.vocabulary.pieces):
             return self.vocabulary.pieces[token]
         return next(name for name, i in self.special_tokens.items() if i == token)
@@ -148,6 +159,12 @@ class UnigramTokenizer(Surface):
         places = np.stack([places[opens, 0], places[closes, 1]], axis=1)
         ids = np.where(unknown, self.unknown_id, path)[opens]
         return ids.astype(np.int32), places
+
+    def decode(self, ids, *, special=False):
+        """As `Surface.decode`; bytes on both sides of a special token are no character."""
+        if special:
+            return super().decode(ids, special=True)
+        return self._text_of(check_ids(ids, self.vocab_size))
 
     def _text_of(self, ids):
         return self._decoder.text_of(ids.tolist())
@@ -211,7 +228,10 @@ class UnigramTokenizer(Surface):
         return Lattice(prepared, self._prefixes, self._scores, unknown)
 
     def encode_stream(self, chunks, *, special=()):
-        """As `Surface.encode_stream`; what follows a cut goes on with the sum of scores before."""
+        """As `Surface.encode_stream`; what follows a cut goes on with the sum of scores before.
+
+        With `whitespace_as_suffix` nothing is cut: the whole text is held, a file's too.
+        """
         names, first, total = self._names(special), True, 0.0
         for text in regroup(chunks, lambda held: self._cut_beside(held, names)):
             found = [np.empty(0, np.int32)]
@@ -272,7 +292,11 @@ class UnigramTokenizer(Surface):
         UserError
             if it cannot be read or is no unigram model.
         """
-        return cls(read_model(path))
+        vocabulary = read_model(path)
+        try:
+            return cls(vocabulary)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
 
     def save_model(self, path):
         """Write a `.model` file that SentencePiece loads, and which gives it the same ids."""

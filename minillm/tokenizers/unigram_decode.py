@@ -22,6 +22,8 @@ class Decoder:
                 self._surface[i] = v.unknown_surface
             elif kind == BYTE:
                 self.byte_of[i] = int(piece[1:-1], 16)
+        self._surface.append("")  # an end token behind all pieces
+        self._added = [*(piece.startswith(SPACE) for piece in v.pieces), False]
         self._denormalizer = Normalizer(v.denormalize) if v.denormalize else None
 
     def text_of(self, tokens):
@@ -38,7 +40,7 @@ class Decoder:
         for place, token in enumerate(tokens):
             if isinstance(token, str):
                 return token, tokens[place + 1 :]
-            added = self._vocabulary.pieces[token].startswith(SPACE)
+            added = self._added[token]
             text = self._surface[token][1 if added else 0 :]
             if text or (added and not self._vocabulary.rules.remove_extra_whitespaces):
                 return text, tokens[place + 1 :]

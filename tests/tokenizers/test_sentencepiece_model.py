@@ -18,6 +18,7 @@ from minillm.tokenizers.sentencepiece_model import (
     write_model,
 )
 from minillm.tokenizers.sentencepiece_text import Normalizer
+from minillm.tokenizers.unigram import UnigramTokenizer
 from tests.tokenizers.unigram_models import ENGLISH, SETTINGS, model, train
 
 ANY = st.characters(codec="utf-8")
@@ -113,3 +114,12 @@ def test_text_that_goes_on_after_a_cut_has_no_space_added():
 def test_packing_is_deterministic():
     vocabulary = unpack_model(model("bytes"))
     assert pack_model(vocabulary) == pack_model(vocabulary)
+
+
+@pytest.mark.parametrize("text", [b"\x05<unk>", b"\x04</s>", b"\x05 \xe2\x81\x87 "])
+def test_texts_that_are_not_utf8_are_refused(text, tmp_path):
+    data = bytearray(pack_model(unpack_model(model("default"))))
+    data[data.rindex(text) + 2] = 0xFF
+    (tmp_path / "x.model").write_bytes(data)
+    with pytest.raises(UserError, match=r"x\.model: .*(UTF-8|damaged)"):
+        UnigramTokenizer.load_model(tmp_path / "x.model")

@@ -1,6 +1,9 @@
 """The unigram tokenizer against SentencePiece: ids, texts, offsets."""
 
 import json
+import pickle
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -177,6 +180,13 @@ def test_a_lone_surrogate_is_refused():
         ({"rules": {"charsmap": "!!"}}, "damaged"),
         ({"rules": {"charsmap": "", "colour": 1}}, "damaged"),
         ({"byte_fallback": True}, "all 256 bytes"),
+        ({"byte_fallback": "x"}, "byte_fallback must be true or false"),
+        ({"eos": {}}, "eos must be a text"),
+        ({"eos": ""}, "eos must be a name"),
+        ({"eos": "\ud800"}, "eos holds a lone surrogate"),
+        ({"unknown_surface": 1.5}, "unknown_surface must be a text"),
+        ({"rules": {"charsmap": "", "name": 1}}, "name must be a text"),
+        ({"rules": {"charsmap": "", "add_dummy_prefix": 1}}, "add_dummy_prefix must be true"),
     ],
 )
 def test_a_broken_description_is_refused(change, message):
@@ -191,6 +201,8 @@ def test_a_vocabulary_that_is_none_is_refused():
     for name, value, message in [
         ("pieces", lambda v: [v[3], *v[1:]], "each there once"),
         ("types", lambda v: [NORMAL] * len(v), "one piece of the type unknown"),
+        ("pieces", lambda v: [*v[:-1], "\ud800"], "lone surrogate"),
+        ("types", lambda v: [*v[:-1], True], "of type True"),
         ("scores", lambda v: [float("nan"), *v[1:]], "finite"),
     ]:
         saved = both("identity")[0].to_dict()
@@ -211,3 +223,87 @@ def test_ours_trained_is_cut_alike_by_sentencepiece():
         for text in ["\n".join(lines), "  print x天天天地 \U0001f600é\t<x>", " a"]:
             assert ours.encode(text).tolist() == theirs.encode(text)
             assert ours.decode(ours.encode(text)) == theirs.decode(theirs.encode(text))
+
+
+TABLE = {"_block", "look_up", "__add__"}  # where what was solved is kept and used
+
+
+def test_an_interrupt_leaves_nothing_half_done():
+    ours, _ = both("default")
+    texts = ["\n".join(ENGLISH[a : a + 15]) for a in (0, 10, 20)]
+    expected = [ours.encode(text).tolist() for text in texts]
+    left = 0
+
+    def trace(frame, event, _):
+        nonlocal left
+        if event == "call":
+            return trace if frame.f_code.co_name in TABLE else None
+        left -= event == "line"
+        if left == 0 and event == "line":
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    fresh = UnigramTokenizer(ours.vocabulary)._encoder
+    tokenizer = UnigramTokenizer(ours.vocabulary)
+    for step in range(1, 1000):
+        tokenizer._encoder._solved = type(fresh._solved)(tokenizer._encoder._solve_alone)
+        assert tokenizer.encode(texts[0]).tolist() == expected[0]
+        left = step
+        try:
+            sys.settrace(trace)
+            tokenizer.encode(texts[1])
+        except KeyboardInterrupt:
+            pass
+        else:
+            break  # there are fewer steps
+        finally:
+            sys.settrace(before)
+        assert [tokenizer.encode(text).tolist() for text in texts] == expected
+    assert 20 < step < 999
+
+
+def test_threads_share_a_tokenizer():
+    ours, _ = both("default")
+    rng = np.random.default_rng(2)
+    words = ["".join(rng.choice(list("abcdefgh"), rng.integers(1, 9))) for _ in range(3000)]
+    texts = [" ".join(words[i] for i in rng.integers(0, 3000, 200)) for _ in range(24)]
+    expected = [ours.encode(text).tolist() for text in texts]
+    tokenizer, wrong = UnigramTokenizer(ours.vocabulary), []
+
+    def work(order):
+        for i in order:
+            if tokenizer.encode(texts[i]).tolist() != expected[i]:
+                wrong.append(i)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        orders = [rng.permutation(len(texts)) for _ in range(4)]
+        threads = [threading.Thread(target=work, args=(order,)) for order in orders]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    work(range(len(texts)))
+    assert wrong == []
+
+
+def test_bytes_on_both_sides_of_a_special_token_are_no_character():
+    ours, theirs = both("bytes")
+    first = ours.encode("\U0001f600")[-4:].tolist()
+    for ids in (first, [*first[:2], 2, *first[2:]], [1, *first[:3], 3, first[3]]):
+        assert ours.decode(ids) == theirs.decode(ids)
+    without = both("no end")[0]
+    assert without.decode([without.end_id, *without.encode("a b"), without.end_id]) == "a b"
+
+
+def test_pickled_without_what_it_remembers():
+    ours, _ = both("identity")
+    text = "\n".join(ENGLISH[:200])
+    ids = ours.encode(text)
+    saved = pickle.dumps(ours)
+    assert len(saved) < 100_000
+    assert np.array_equal(pickle.loads(saved).encode(text), ids)
