@@ -103,7 +103,8 @@ class Evaluation:
 
     def __str__(self):
         bpb = "n/a" if self.bits_per_byte is None else f"{self.bits_per_byte:.3f}"
-        numbers = f"{bpb} bits per byte, perplexity {self.perplexity:.2f}"
+        digits = ".2f" if self.perplexity < 1e9 else ".3e"
+        numbers = f"{bpb} bits per byte, perplexity {self.perplexity:{digits}}"
         if not self.is_distribution:
             numbers = "no bits or perplexity, for the model gives scores and not probabilities"
         why = f". {self.why_infinite}" if self.why_infinite else ""

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -137,6 +138,8 @@ def test_a_lossy_tokenizer_gets_none():
     assert found.bits_per_byte is None
     assert found.perplexity == pytest.approx(4, rel=8 * EPS)
     assert str(found).startswith("n/a bits per byte, perplexity 4.00, accuracy 40.0% over 5 tokens")
+    huge = dataclasses.replace(found, perplexity=4.22e46)
+    assert str(huge).startswith("n/a bits per byte, perplexity 4.220e+46, accuracy")
 
 
 def test_a_lossy_tokenizer_has_bits_where_it_gives_the_text_back():
