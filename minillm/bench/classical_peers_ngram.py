@@ -27,17 +27,19 @@ def nltk_train(threads, *, order, tokens):
     return work, 1
 
 
-def lmplz_train(threads, *, order, tokens, lmplz, output="arpa"):
+def lmplz_train(threads, *, order, tokens, lmplz, memory, output="arpa"):
     """KenLM's lmplz, from a file; what it writes is thrown away, or is in its own binary format.
 
     lmplz : path of the program
+    memory : its --memory; the usual 80 % of the machine's takes up to twice the time
     output : "arpa" or "intermediate"
     """
     path = text_file(tokens)
     written = ["--arpa", os.devnull]
     if output == "intermediate":
         written = ["--intermediate", str(path.parent / "model")]
-    command = [lmplz, "-o", str(order), "--text", str(path), *written, "-T", str(path.parent)]
+    command = [lmplz, "-o", str(order), "-S", memory, "--text", str(path), *written]
+    command += ["-T", str(path.parent)]
     return lambda: subprocess.run(command, check=True, stderr=subprocess.DEVNULL), 1
 
 
