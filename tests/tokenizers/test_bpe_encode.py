@@ -1,5 +1,3 @@
-import sys
-import threading
 import time
 from itertools import pairwise
 
@@ -19,6 +17,7 @@ from minillm.tokenizers.bpe_short import ShortTexts
 from minillm.tokenizers.bpe_table import PADDING, WordTable, _Growing
 from minillm.tokenizers.pretokenize import PATTERNS, split_simple
 from tests.tokenizers.bpe_samples import ANY_TEXT, HARD, TELLING_TEXT, TEXT, telling, trained
+from tests.tokenizers.threads import wrong_in_threads
 
 # Patterns as tiktoken's engine reads them, which has no end-of-text problem with any of ours.
 TIKTOKEN_SAME = ("gpt2", "cl100k")
@@ -273,24 +272,7 @@ def test_threads_share_a_tokenizer():
     rng = np.random.default_rng(2)
     texts = [" ".join(words[i] for i in rng.integers(0, len(words), 100)) for _ in range(16)]
     expected = [made.encode(text).tolist() for text in texts]
-    wrong = []
-
-    def work(order):
-        for i in order:
-            if tokenizer.encode(texts[i]).tolist() != expected[i]:
-                wrong.append(i)
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        threads = [threading.Thread(target=work, args=(rng.permutation(16),)) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
-    assert wrong == []
+    assert wrong_in_threads(tokenizer, texts, expected, rng) == []
 
 
 @given(keys=st.lists(st.integers(0, 2**64 - 2), unique=True), seed=st.integers(0, 99))

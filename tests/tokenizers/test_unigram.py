@@ -3,7 +3,6 @@
 import json
 import pickle
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from minillm.errors import UserError
 from minillm.tokenizers.sentencepiece_model import NORMAL, pack_model, unpack_model
 from minillm.tokenizers.unigram import UnigramTokenizer
+from tests.tokenizers.threads import wrong_in_threads
 from tests.tokenizers.unigram_models import ENGLISH, SETTINGS, chinese, model
 
 ANY = st.characters(codec="utf-8")
@@ -269,26 +269,8 @@ def test_threads_share_a_tokenizer():
     words = ["".join(rng.choice(list("abcdefgh"), rng.integers(1, 9))) for _ in range(3000)]
     texts = [" ".join(words[i] for i in rng.integers(0, 3000, 200)) for _ in range(24)]
     expected = [ours.encode(text).tolist() for text in texts]
-    tokenizer, wrong = UnigramTokenizer(ours.vocabulary), []
-
-    def work(order):
-        for i in order:
-            if tokenizer.encode(texts[i]).tolist() != expected[i]:
-                wrong.append(i)
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        orders = [rng.permutation(len(texts)) for _ in range(4)]
-        threads = [threading.Thread(target=work, args=(order,)) for order in orders]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
-    work(range(len(texts)))
-    assert wrong == []
+    tokenizer = UnigramTokenizer(ours.vocabulary)
+    assert wrong_in_threads(tokenizer, texts, expected, rng) == []
 
 
 def test_bytes_on_both_sides_of_a_special_token_are_no_character():
