@@ -8,14 +8,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = {"kernels", "minillm_kernels"}
-HELPERS = {"errors", "files", "tree"}  # for everybody but ops
+HELPERS = {"cores", "errors", "files", "lines", "tree"}  # for everybody but ops
 
 # A room imports its own level or a lower one, and no two rooms import one another.
 LEVELS = dict.fromkeys(HELPERS, 0) | {"ops": 1, "gradcheck": 1, "": 1}
 LEVELS |= dict.fromkeys(("models", "tokenizers", "data", "optim", "metrics"), 2)
 LEVELS |= dict.fromkeys(("course", "bench", "demo", "training", "generation", "viz"), 3)
 LEVELS |= {"cli": 4, "__main__": 5}
-ALONE = {"ops": {"tree"}, "gradcheck": {"errors", "tree"}, "errors": set(), "tree": set()}
+ALONE = {"ops": {"tree"}, "gradcheck": {"errors", "tree"}}
+ALONE |= {helper: set() for helper in HELPERS - {"files"}}
 
 
 def room_of(path, package):

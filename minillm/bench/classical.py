@@ -18,9 +18,9 @@ from pathlib import Path
 
 from minillm.bench.alternate import alternate_with_peaks
 from minillm.bench.cpu import processor
+from minillm.cores import available_cores
 from minillm.errors import UserError
 from minillm.files import write_text
-from minillm.training.parallel import available_cores
 
 __all__ = ["Row", "find_lmplz", "rows", "run"]
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from minillm.bench.alternate import alternate
+from minillm.cores import available_cores
 from minillm.errors import UserError
 from minillm.files import write_text
 from minillm.models import gpt
 from minillm.models.gpt_huggingface import save_huggingface
-from minillm.training.parallel import available_cores
 
 ROUNDS = 6
 GEMM_SIZE = 2048

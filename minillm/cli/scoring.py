@@ -13,6 +13,7 @@ from minillm.cli.progress import showing
 from minillm.cli.reading import whole_text
 from minillm.errors import UserError
 from minillm.files import write_text
+from minillm.lines import lines_of
 from minillm.metrics import (
     bleu,
     bleu_from_statistics,
@@ -285,11 +286,7 @@ def _read_all(names):
 
 
 def _lines(name):
-    text = whole_text(name)
-    lines = text.split("\n")
-    if lines[-1] == "":
-        lines.pop()
-    return [line.removesuffix("\r") for line in lines]
+    return [line.removesuffix("\r") for line in lines_of(whole_text(name))]
 
 
 def _finite(value):

@@ -2,6 +2,8 @@
 
 import math
 
+from minillm.lines import aligned
+
 __all__ = ["NUMBERS", "duration", "table"]
 
 LARGE = 1e9  # from here on digits say less than the power of ten
@@ -19,11 +21,7 @@ def table(rows, columns):
     """A table of one line a row: {name: thing} and {heading: function of a thing -> str}."""
     lines = [["", *columns]]
     lines += [[name, *(show(thing) for show in columns.values())] for name, thing in rows.items()]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
-        for line in lines
-    )
+    return aligned(lines)
 
 
 def _number(value, form):

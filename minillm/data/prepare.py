@@ -9,6 +9,7 @@ from minillm.data.batches import encode_documents
 from minillm.data.corpus import Corpus, Document, load_corpus
 from minillm.data.split import Split, split_documents
 from minillm.errors import UserError
+from minillm.lines import lines_of
 from minillm.tokenizers import NAMES, load_tokenizer_file, make_tokenizer
 
 __all__ = ["Prepared", "by_line", "name_of", "prepare", "size_note", "split_lines"]
@@ -96,10 +97,7 @@ def by_line(documents):
     """Every line of the documents as a document of its own, without its newline."""
     found = []
     for document in documents:
-        lines = document.text.split("\n")
-        if lines[-1] == "":
-            lines.pop()
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(lines_of(document.text), start=1):
             found.append(Document(f"{document.name}:{number}", line))
     return found
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minillm.cores import available_cores
 from minillm.data.prepare import prepare
 from minillm.demo.contestants import CONTESTANTS, settings_of
 from minillm.demo.folder import FORMAT, MARK, demo_folder
@@ -18,7 +19,7 @@ from minillm.files import write_text
 from minillm.generation import generate
 from minillm.metrics import evaluate
 from minillm.models.language_model import LanguageModel, encode_prompt
-from minillm.training import TrainConfig, Trainer, available_cores
+from minillm.training import TrainConfig, Trainer
 from minillm.training.counting import COUNTED, count_model
 from minillm.training.run_file import write_run
 

@@ -12,7 +12,8 @@ import math
 
 import numpy as np
 
-from minillm.generation.checks import is_number, is_whole, not_finite, prompt_array, require
+from minillm.errors import is_whole, require
+from minillm.generation.checks import is_number, not_finite, prompt_array
 
 __all__ = ["beam_search"]
 

@@ -5,25 +5,14 @@ import numbers
 
 import numpy as np
 
-from minillm.errors import UserError
+from minillm.errors import UserError, is_whole, require
 
-__all__ = ["is_number", "is_whole", "not_finite", "prompt_array", "require"]
-
-
-def require(name, value, holds, expected):
-    """Raise UserError by the parameter's name unless it `holds`."""
-    if not holds:
-        raise UserError(f"{name} must be {expected}, got {value!r}")
+__all__ = ["is_number", "not_finite", "prompt_array"]
 
 
 def is_number(value):
     """A finite real number; True and False are none."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def is_whole(value):
-    """A whole number; True and False are none."""
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def not_finite():

@@ -16,7 +16,8 @@ import math
 
 import numpy as np
 
-from minillm.generation.checks import is_number, is_whole, not_finite, require
+from minillm.errors import is_whole, require
+from minillm.generation.checks import is_number, not_finite
 
 __all__ = [
     "Sampling",

@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 
-from minillm.errors import UserError
+from minillm.errors import UserError, require, whole
 from minillm.metrics.bleu_tokenize import TOKENIZERS, tokenize_all
-from minillm.metrics.checks import is_number, named, require, whole
+from minillm.metrics.checks import is_number, named
 from minillm.metrics.ngram_overlap import shared_ngrams
 from minillm.metrics.segments import (
     check_segments,

@@ -11,7 +11,8 @@ import dataclasses
 
 import numpy as np
 
-from minillm.metrics.checks import is_number, require, whole
+from minillm.errors import require, whole
+from minillm.metrics.checks import is_number
 
 __all__ = ["Comparison", "Interval", "bootstrap", "of_sums", "paired_bootstrap"]
 

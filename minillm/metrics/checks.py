@@ -4,9 +4,9 @@ import sys
 
 import numpy as np
 
-from minillm.errors import UserError
+from minillm.errors import UserError, is_whole
 
-__all__ = ["is_number", "is_whole", "listed", "named", "require", "whole"]
+__all__ = ["is_number", "listed", "named"]
 
 
 def is_number(value):
@@ -14,24 +14,6 @@ def is_number(value):
     if is_whole(value):
         return abs(int(value)) <= sys.float_info.max
     return isinstance(value, float | np.floating)
-
-
-def is_whole(value):
-    """A whole number, Python's or NumPy's; True and False are none."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def require(name, value, holds, expected):
-    """Raise a UserError by the setting's name unless it `holds`."""
-    if not holds:
-        raise UserError(f"{name} must be {expected}, got {value!r}")
-
-
-def whole(name, value, least):
-    """The value as an int, if it is a whole number of at least `least`; else a UserError."""
-    holds = is_whole(value) and value >= least
-    require(name, value, holds, f"a whole number of at least {least}")
-    return int(value)
 
 
 def named(what, name, known):

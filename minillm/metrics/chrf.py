@@ -8,8 +8,8 @@ import dataclasses
 
 import numpy as np
 
-from minillm.errors import UserError
-from minillm.metrics.checks import is_number, require, whole
+from minillm.errors import UserError, require, whole
+from minillm.metrics.checks import is_number
 from minillm.metrics.ngram_overlap import matches, number_words
 from minillm.metrics.segments import (
     check_segments,

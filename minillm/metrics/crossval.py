@@ -10,8 +10,8 @@ import dataclasses
 
 import numpy as np
 
-from minillm.errors import UserError
-from minillm.metrics.checks import is_whole, listed, require
+from minillm.errors import UserError, is_whole, require
+from minillm.metrics.checks import listed
 from minillm.metrics.evaluate import evaluate
 
 __all__ = ["CrossValidation", "cross_validate", "k_fold", "stratified_k_fold"]

@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 
-from minillm.metrics.checks import is_whole
+from minillm.errors import is_whole
 
 __all__ = [
     "ImpossibleToken",

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from minillm.models.ngram_counts import NUMBERS, processors
+from minillm.cores import available_cores
+from minillm.models.ngram_counts import NUMBERS
 from minillm.models.ngram_level import ROWS_AT_ONCE, Level, suffixes
 from minillm.models.ngram_memory import check_memory
 from minillm.models.ngram_parts import PART, interpolate_in_parts
@@ -85,7 +86,7 @@ def _needed(counts, config):
     thresholds = [config.threshold(n) for n in range(1, len(counts) + 1)]
     if not any(thresholds):
         if SMOOTHINGS[config.smoothing].form == INTERPOLATED:
-            at_once = min(at_once, PART * processors())
+            at_once = min(at_once, PART * available_cores())
         return NUMBERS * sum(len(found.keys) for found in counts) + WHILE_SMOOTHED * at_once
     kept = sum(
         np.count_nonzero(found.raw > threshold) if threshold else len(found.keys)

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import numbers
 
-from minillm.errors import UserError
+from minillm.errors import UserError, whole
 
 __all__ = ["COMPATIBILITIES", "NGramConfig"]
 
@@ -74,7 +74,7 @@ class NGramConfig:
     compatibility: str | None = None
 
     def __post_init__(self):
-        self._set("order", _whole("order", self.order, 1))
+        self._set("order", whole("order", self.order, 1))
         if self.smoothing not in (*NAMES, GIVEN):
             raise UserError(f"smoothing must be {_or((*NAMES, GIVEN))}, got {self.smoothing!r}")
         for name, (readers, _) in READ_BY.items():
@@ -84,7 +84,7 @@ class NGramConfig:
             self._set(name, _number(name, getattr(self, name), high))
         for name, least in (("cutoff", 2), ("buckets", 1)):
             if (value := getattr(self, name)) is not None:
-                self._set(name, _whole(name, value, least))
+                self._set(name, whole(name, value, least))
         if self.compatibility not in (None, *COMPATIBILITIES):
             raise UserError(f"compatibility must be kenlm, got {self.compatibility!r}")
         self._check_weights()
@@ -122,7 +122,7 @@ class NGramConfig:
         if self.prune is None:
             return
         prune = tuple(self.prune) if isinstance(self.prune, tuple | list) else (self.prune,)
-        prune = tuple(_whole("prune", value, 0) for value in prune)
+        prune = tuple(whole("prune", value, 0) for value in prune)
         if not prune or prune[0] or list(prune) != sorted(prune) or len(prune) > self.order:
             raise UserError(
                 f"prune must be at most {self.order} whole numbers that begin with 0 (no token is "
@@ -140,14 +140,6 @@ def _number(name, value, high):
         what = "a number above 0" if high == math.inf else f"between 0 and {high}"
         raise UserError(f"{name} must be {what}, got {value!r}")
     return value if isinstance(value, int) else float(value)
-
-
-def _whole(name, value, least):
-    """The whole number as Python's own, which can be written to a file."""
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or value < least:
-        raise UserError(f"{name} must be a whole number of at least {least}, got {value!r}")
-    return int(value)
 
 
 def _or(names):

@@ -20,17 +20,17 @@ The same by dictionaries, a token at a time, is in ngram_counts_simple.py.
 
 import contextlib
 import dataclasses
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 
+from minillm.cores import available_cores
 from minillm.models.ngram_kenlm import last_read
 from minillm.models.ngram_memory import check_memory
 from minillm.models.ngram_order import Places
 
-__all__ = ["NUMBERS", "Counts", "count_ngrams", "processors", "worker_pool"]
+__all__ = ["NUMBERS", "Counts", "count_ngrams", "worker_pool"]
 
 SHARE = 1 << 16  # places in a share, about
 MOST_TOKENS, LARGEST_VOCABULARY = (1 << 31) - 2, 1 << 28  # 32-bit places, 63-bit packed ones
@@ -90,7 +90,7 @@ def count_ngrams(ids, *, order, vocab_size, end_id, threads=None, progress=None)
             f"at most {MOST_TOKENS} tokens of {LARGEST_VOCABULARY} kinds can be counted, got "
             f"{len(ids)} of {vocab_size}"
         )
-    in_work = min(len(ids), SHARE * (threads or processors())) * IN_WORK
+    in_work = min(len(ids), SHARE * (threads or available_cores())) * IN_WORK
     needed = len(ids) * BYTES // 2 + in_work + vocab_size * BYTES
     check_memory(needed, f"counting {len(ids)} tokens")
     all_places = Places(ids, order, end_id)
@@ -277,16 +277,9 @@ def _bits(size):
 @contextlib.contextmanager
 def worker_pool(threads, n):
     """A function like map that has several threads work on the parts, where that pays."""
-    threads = threads or processors()
+    threads = threads or available_cores()
     if threads == 1 or n < 4 * SHARE:  # threads cost more than they bring
         yield lambda function, parts: [function(part) for part in parts]
         return
     with ThreadPoolExecutor(threads) as pool:
         yield lambda function, parts: list(pool.map(function, parts))
-
-
-def processors():
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

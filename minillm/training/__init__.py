@@ -2,7 +2,7 @@
 
 from minillm.training.config import OPTIMIZERS, TrainConfig
 from minillm.training.divergence import TrainingDiverged
-from minillm.training.parallel import WorkerPool, available_cores, reduce_gradients
+from minillm.training.parallel import WorkerPool, reduce_gradients
 from minillm.training.trainer import Trainer, TrainResult
 
 __all__ = [
@@ -12,6 +12,5 @@ __all__ = [
     "Trainer",
     "TrainingDiverged",
     "WorkerPool",
-    "available_cores",
     "reduce_gradients",
 ]

@@ -7,7 +7,6 @@ single-threaded BLAS: two threads of it beat one two-threaded BLAS, which idles 
 
 import contextlib
 import contextvars
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,7 +16,7 @@ from minillm.optim.pieces import PIECE, pieces, spread
 from minillm.training.memory import keep_freed_memory
 from minillm.tree import flatten, unflatten
 
-__all__ = ["WorkerPool", "available_cores", "reduce_gradients", "shard"]
+__all__ = ["WorkerPool", "reduce_gradients", "shard"]
 
 
 class WorkerPool:
@@ -68,13 +67,6 @@ class WorkerPool:
             if error is not None:
                 raise error
         return first + [future.result() for future in futures]
-
-
-def available_cores():
-    """How many threads this process may run at once."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def shard(array, threads):

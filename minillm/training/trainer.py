@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minillm.cores import available_cores
 from minillm.errors import UserError
 from minillm.optim import clip_scale, global_norm
 from minillm.training import checkpoint
@@ -14,7 +15,7 @@ from minillm.training.batches import TrainingBatches, fingerprint, validation_ba
 from minillm.training.divergence import check_loss, check_step
 from minillm.training.lock import FolderLock
 from minillm.training.log import MetricsLog
-from minillm.training.parallel import WorkerPool, available_cores
+from minillm.training.parallel import WorkerPool
 from minillm.training.progress import Progress
 from minillm.training.signals import listening
 from minillm.training.step import join_states, loss_and_gradients, mean_loss, split_state

@@ -8,6 +8,7 @@ import dataclasses
 
 import numpy as np
 
+from minillm.lines import aligned
 from minillm.viz.style import COLOURS, GREY, new_figure
 
 __all__ = ["SAMPLES", "Held", "bytes_per_token", "bytes_per_token_bars", "bytes_per_token_table"]
@@ -87,10 +88,7 @@ def bytes_per_token_table(held):
     rows = [["bytes per token", *names]]
     for language, row in held.items():
         rows.append([language, *(_cell(row[name]) for name in names)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
-    )
+    return aligned(rows)
 
 
 def bytes_per_token_bars(held, *, title=None):

@@ -6,10 +6,11 @@ import pytest
 import threadpoolctl
 
 import minillm
+from minillm.cores import available_cores
 from minillm.ops._state import current
 from minillm.ops.layer_norm import layer_norm
 from minillm.optim.pieces import PIECE, pieces, spread
-from minillm.training.parallel import WorkerPool, available_cores, reduce_gradients, shard
+from minillm.training.parallel import WorkerPool, reduce_gradients, shard
 from minillm.tree import flatten, map_leaves
 
 

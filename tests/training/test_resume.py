@@ -9,8 +9,8 @@ import time
 import numpy as np
 import pytest
 
+from minillm.cores import available_cores
 from minillm.errors import UserError
-from minillm.training import available_cores
 from tests.training.runs import DATA, metrics, model, same_run, text, trainer, weights
 
 KINDS = ["gpt", "lstm", "gru"]
