@@ -1,3 +1,5 @@
+import os
+
 import hypothesis
 
 # Deterministic, so that a red run can be repeated; `--hypothesis-profile=long` draws many more.
@@ -14,3 +16,20 @@ def pytest_addoption(parser):
         metavar="N",
         help="right but awkward cases that the gradient checker must not fail (default 10000)",
     )
+
+
+def pytest_configure(config):
+    # Triton decides at import whether it interprets; only `-m gpu` wants its kernels compiled.
+    if "gpu" not in config.option.markexpr:
+        os.environ["TRITON_INTERPRET"] = "1"
+        os.environ["MINILLM_EMULATE"] = "1"
+
+
+def pytest_collection_modifyitems(config, items):
+    """What needs a GPU runs by `pytest -m gpu` alone."""
+    if "gpu" in config.option.markexpr:
+        return
+    needs = [item for item in items if item.get_closest_marker("gpu")]
+    if needs:
+        config.hook.pytest_deselected(items=needs)
+        items[:] = [item for item in items if not item.get_closest_marker("gpu")]

@@ -1,0 +1,30 @@
+"""Triton kernels, an op a file; importing this package registers their pairs under "triton"."""
+
+import importlib
+import importlib.util
+
+OPS = (
+    "add_layer_norm",
+    "add_rms_norm",
+    "cross_entropy",
+    "embedding",
+    "flash_attention",
+    "gelu",
+    "layer_norm",
+    "linear",
+    "linear_cross_entropy",
+    "log_softmax",
+    "lstm",
+    "mlp_gelu",
+    "multi_head_attention",
+    "rms_norm",
+    "rotary",
+    "scaled_dot_product_attention",
+    "silu",
+    "softmax",
+    "swiglu",
+)
+
+for _op in OPS:
+    if importlib.util.find_spec(f"{__name__}.{_op}"):
+        importlib.import_module(f"{__name__}.{_op}")
