@@ -3,6 +3,9 @@
 A rung is one .cu file. On CuPy arrays CuPy compiles it for the GPU at hand (by NVRTC); on NumPy
 arrays the emulator runs the same file on the CPU. Either way `load(rung, carrier=x).kernel("name")`
 is called as a `cupy.RawKernel` is: grid, block, arguments, shared memory.
+
+NVRTC knows no header of the C library (so no <cuda.h>) and no INFINITY: write
+`__int_as_float(0x7f800000)`. Only what is bound to one generation (sm_90a) is compiled by nvcc.
 """
 
 import functools
