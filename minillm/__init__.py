@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from minillm.ops._op import op, register
-    from minillm.ops._state import backend, trace
+    from minillm.ops._state import backend, device, trace
 
 __version__ = "0.1.0"
-__all__ = ["backend", "op", "register", "trace"]
+__all__ = ["backend", "device", "op", "register", "trace"]
 
-HOMES = {"op": "_op", "register": "_op", "backend": "_state", "trace": "_state"}
+HOMES = {"op": "_op", "register": "_op"}
+HOMES |= dict.fromkeys(("backend", "device", "trace"), "_state")
 
 
 def __getattr__(name):

@@ -7,12 +7,11 @@ for a torch tensor is what Triton takes a pointer from. `on_tensors` stands betw
 
 import contextlib
 import functools
-import re
 
 import numpy as np
 import torch
 
-from minillm.errors import UserError
+from minillm_kernels.memory import OutOfDeviceMemory, allocating
 from minillm_kernels.require import interpreted
 
 __all__ = [
@@ -28,10 +27,6 @@ __all__ = [
 ]
 
 GRID_LIMITS = (2**31 - 1, 65535, 65535)  # CUDA C Programming Guide, table of technical limits
-
-
-class OutOfDeviceMemory(UserError, MemoryError):
-    """The GPU has less free memory than was asked for."""
 
 
 def on_tensors(forward):
@@ -148,21 +143,6 @@ def check_grid(op_name, grid):
                 f"{op_name}: needs {blocks} blocks along axis {axis} of the grid, "
                 f"and CUDA allows {limit}: split the batch"
             )
-
-
-@contextlib.contextmanager
-def allocating(what, nbytes=None):
-    """Turn a failed allocation inside the block into one line: what was asked, what is free."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        asked = re.search(r"Tried to allocate ([\d.]+ [KMGT]?i?B)", str(error))
-        asked = asked[1] if asked else f"{nbytes} bytes" if nbytes else "more than there is"
-        free, total = torch.cuda.mem_get_info()
-        raise OutOfDeviceMemory(
-            f"{what}: out of GPU memory: {asked} asked for, {free / 2**30:.2f} GiB of "
-            f"{total / 2**30:.2f} GiB are free; a smaller batch needs less"
-        ) from None
 
 
 def _kind_and_device(op_name, arguments):

@@ -4,14 +4,21 @@ On a GPU the ops' arrays are CuPy's: an op without a kernel here runs its NumPy 
 CuPy. With MINILLM_EMULATE=1 arrays are NumPy's, and the emulator runs the CUDA C files on the CPU.
 """
 
+import importlib
+
+from minillm.ops._state import Registry
+from minillm_kernels.device import GPU, Simulated, UpdateOnGPU
 from minillm_kernels.require import emulated, library, require_gpu
 
-if not emulated():
-    library("cupy", "cupy")
+if emulated():
+    _device = Simulated()
+else:
     require_gpu(
         "cupy",
         minimum=(7, 5),
         instead="MINILLM_EMULATE=1 in the environment runs the kernels on the CPU, slowly",
     )
+    _device = GPU(library("cupy", "cupy"), UpdateOnGPU)
 
-from minillm_kernels.cuda import pairs  # noqa: E402,F401  (its ops register)
+importlib.import_module("minillm_kernels.cuda.pairs")
+Registry.devices["cupy"] = _device

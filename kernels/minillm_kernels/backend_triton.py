@@ -4,16 +4,28 @@ On a GPU the ops' arrays are CuPy's. With TRITON_INTERPRET=1 they are NumPy's, a
 the same kernels on the CPU: slow, but line by line.
 """
 
-from minillm_kernels.require import interpreted, library, require_gpu
+import importlib
 
-for _name in ("torch", "triton"):
-    library(_name, "triton")
-if not interpreted():
-    library("cupy", "triton")
+from minillm.errors import UserError
+from minillm.ops._state import Registry
+from minillm_kernels.device import GPU, Simulated, UpdateOnGPU
+from minillm_kernels.require import INSTALL, interpreted, library, require_gpu
+
+torch, _ = library("torch", "triton"), library("triton", "triton")
+if interpreted():
+    _device = Simulated()
+else:
     require_gpu(
         "triton",
         minimum=(7, 5),
         instead="TRITON_INTERPRET=1 in the environment runs the kernels on the CPU, slowly",
     )
+    if not torch.cuda.is_available():
+        raise UserError(
+            "the triton backend needs PyTorch with CUDA, "
+            f"and this is {torch.__version__}: {INSTALL}"
+        )
+    _device = GPU(library("cupy", "triton"), UpdateOnGPU)
 
-from minillm_kernels import triton  # noqa: E402,F401  (its ops register)
+importlib.import_module("minillm_kernels.triton")
+Registry.devices["triton"] = _device

@@ -203,7 +203,9 @@ def gpt_hidden(params, *, ids, config, rng=None):
     x, cache_wte = embedding(params["wte"], ids=ids)  # (B, T, C)
     cache_wpe = None
     if "wpe" in params:
-        position, cache_wpe = embedding(params["wpe"], ids=np.arange(ids.shape[1]))  # (T, C)
+        position, cache_wpe = embedding(
+            params["wpe"], ids=np.arange(ids.shape[1], like=ids)
+        )  # (T, C)
         x = x + position
     x, cache_drop = dropout(x, p=config.dropout, rng=rng)
     cache_blocks = []

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from minillm.errors import UserError
-from minillm.models import gpt, gpt_step, recurrent
+from minillm.models import gpt, gpt_step, gpt_step_of_ops, recurrent
 from minillm.models.baselines import Uniform, Unigram
 from minillm.models.folder import describe_folder, load_folder, save_folder
 from minillm.models.mixture import LinearMixture, LogLinearMixture
 from minillm.models.ngram import NGram
 from minillm.models.scoring import score_stream, score_windows
+from minillm.ops._state import HOST, device
 from minillm.tokenizers.base import check_ids
 from minillm.tree import flatten, leaves, unflatten
 
@@ -30,6 +31,8 @@ KINDS: dict[str, tuple[Any, type]] = {
 }
 # kind -> the module with start, step and reorder
 STEPS: dict[str, Any] = {"gpt": gpt_step, "rnn": recurrent, "lstm": recurrent, "gru": recurrent}
+# ... for arrays that live elsewhere than in the computer's memory
+STEPS_OF_OPS: dict[str, Any] = {"gpt": gpt_step_of_ops}
 COUNTED: dict[str, Any] = {"ngram": NGram, "unigram": Unigram, "uniform": Uniform}
 MIXED: dict[str, Any] = {m.kind: m for m in (LinearMixture, LogLinearMixture)}
 
@@ -53,6 +56,7 @@ class LanguageModel:
     def __init__(self, kind, config, params, tokenizer):
         self.module, _ = _module(kind)
         self.steps = STEPS[kind]
+        self._moved = None
         if getattr(config, "cell", kind) != kind:
             raise UserError(f"the model is of kind {kind!r}, but its cell is {config.cell!r}")
         if tokenizer.vocab_size != config.vocab_size:
@@ -133,10 +137,23 @@ class LanguageModel:
         return score_windows(self._forward, inputs, ids, self.block)
 
     def _forward(self, ids):
-        return self.module.forward(self.params, ids=ids, config=self.config)[0]
+        place = device()
+        params, ids = self._params_on(place), place.put(ids)
+        return place.get(self.module.forward(params, ids=ids, config=self.config)[0])
 
     def _forward_from(self, ids, state):
-        return self.module.forward(self.params, ids=ids, config=self.config, state=state)[0]
+        place = device()
+        params, ids = self._params_on(place), place.put(ids)
+        (logits, state), _ = self.module.forward(params, ids=ids, config=self.config, state=state)
+        return place.get(logits), state
+
+    def _params_on(self, place):
+        """The weights where the active backend computes; they are moved there once."""
+        if place is HOST:
+            return self.params
+        if self._moved is None or self._moved[:2] != (place, id(self.params)):
+            self._moved = place, id(self.params), place.put(self.params)
+        return self._moved[2]
 
     def start(self, batch=1):
         """The past of `batch` texts of which nothing has been read yet, for `step`."""
@@ -144,7 +161,10 @@ class LanguageModel:
         return Past(self._start(batch), ids)
 
     def _start(self, batch):
-        return self.steps.start(self.params, self.config, batch)
+        return self._steps().start(self._params_on(device()), self.config, batch)
+
+    def _steps(self):
+        return self.steps if device() is HOST else STEPS_OF_OPS.get(self.kind, self.steps)
 
     def step(self, past, ids):
         """Read ids (B, n), n >= 1, which changes `past`; the next token's logits, (B, V).
@@ -156,12 +176,14 @@ class LanguageModel:
             if past.ids.shape[1] > self.block:
                 past.ids = past.ids[:, -max(1, self.block // 2) :]
                 past.inner, ids = self._start(len(ids)), past.ids
-        return self.steps.step(self.params, past.inner, ids=ids, config=self.config)
+        place = device()
+        params, ids = self._params_on(place), place.put(ids)
+        return place.get(self._steps().step(params, past.inner, ids=ids, config=self.config))
 
     def reorder(self, past, index):
         """The past whose rows are the rows `index` of `past`."""
         ids = None if past.ids is None else past.ids[index]
-        return Past(self.steps.reorder(past.inner, index), ids)
+        return Past(self._steps().reorder(past.inner, device().put(index)), ids)
 
     def save(self, folder):
         """Write weights.safetensors and model.json into a folder, each whole or not at all.

@@ -217,10 +217,11 @@ def start(params, config, batch, dtype=None):
     past : {"state": (L, B, K) of zeros, an LSTM's {"h", "c"}}
     """
     shape = config.n_layer, batch, config.n_hidden
-    dtype = params["embedding"]["weight"].dtype if dtype is None else dtype
+    table = params["embedding"]["weight"]
+    dtype = table.dtype if dtype is None else dtype
     if config.cell == "lstm":
-        return {"state": {"h": np.zeros(shape, dtype), "c": np.zeros(shape, dtype)}}
-    return {"state": np.zeros(shape, dtype)}
+        return {"state": {name: np.zeros(shape, dtype, like=table) for name in ("h", "c")}}
+    return {"state": np.zeros(shape, dtype, like=table)}
 
 
 def step(params, past, *, ids, config):

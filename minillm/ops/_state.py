@@ -27,9 +27,33 @@ _STATE: ContextVar[State] = ContextVar("minillm_state", default=State())  # noqa
 current = _STATE.get
 
 
+class Host:
+    """Where the arrays of the CPU's backends live: in the computer's memory. Nothing moves.
+
+    Another backend's device has the same four: how many threads may run its ops at a time (None:
+    any number), `put` and `get`, which move a nest of arrays there and back, and `optimizer`, which
+    makes of an update rule one for arrays that live there, with the same methods.
+    """
+
+    threads: int | None = None
+
+    def put(self, nest):
+        return nest
+
+    def get(self, nest):
+        return nest
+
+    def optimizer(self, rule):
+        return rule
+
+
+HOST = Host()
+
+
 class Registry:
     """Every op's pairs, by backend. "numpy" is the reference and the fallback of all others."""
 
+    devices: ClassVar[dict[str, Any]] = {}  # backend -> where its arrays live; others: HOST
     ops: ClassVar[dict[str, dict[str, tuple[Any, Any]]]] = {}
     modules: ClassVar[dict[str, str]] = {"fast": "minillm.ops.fast"}  # backend -> its module
     loaded: ClassVar[set[str]] = {"numpy"}
@@ -94,6 +118,11 @@ def backend(name):
         yield
     finally:
         _STATE.reset(token)
+
+
+def device():
+    """Where the arrays of the active backend live, see `Host`."""
+    return Registry.devices.get(current().backend, HOST)
 
 
 @contextlib.contextmanager

@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from minillm.optim._check import check_setting
+from minillm.optim.clip import global_norm
 from minillm.optim.pieces import PIECE, pieces, spread
 from minillm.tree import flatten, map_leaves
 
-__all__ = ["Optimizer", "check_setting"]
+__all__ = ["Optimizer", "check_match"]
 
 
 class Optimizer:
@@ -40,6 +42,8 @@ class Optimizer:
         }
         return {"step": np.zeros((), np.int64), **zeros}
 
+    global_norm = staticmethod(global_norm)  # an optimizer for another device has its own
+
     def update(self, params, grads, state, lr=None, *, scale=1.0, pool=None):
         """Take one step, in place on `params` and `state`; `grads` are only read.
 
@@ -58,7 +62,7 @@ class Optimizer:
         """
         names, rows = flatten(params), []
         flat_grads = flatten(grads)
-        _check_match(names, flat_grads)
+        check_match(names, flat_grads)
         slots = [flatten(state[slot]) for slot in self.slots]
         for name, p in names.items():
             arrays = [a.ravel() for a in (p, flat_grads[name], *(slot[name] for slot in slots))]
@@ -90,13 +94,8 @@ class Optimizer:
             self.update_piece(p, g, *slots, scratch=b, is_matrix=is_matrix, **settings)
 
 
-def check_setting(name, value, good, wanted):
-    """Refuse a setting that is out of its range (NaN is out of every range)."""
-    if not good:
-        raise ValueError(f"{name} must be {wanted}, got {value}")
-
-
-def _check_match(params, grads):
+def check_match(params, grads):
+    """Refuse gradients, {name: array}, that are not those of the parameters, {name: array}."""
     missing, extra = sorted(params.keys() - grads.keys()), sorted(grads.keys() - params.keys())
     if missing or extra:
         raise ValueError(f"gradients do not match: missing {missing}, not expected {extra}")

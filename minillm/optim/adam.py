@@ -8,7 +8,8 @@ import math
 
 import numpy as np
 
-from minillm.optim._optimizer import Optimizer, check_setting
+from minillm.optim._check import check_setting
+from minillm.optim._optimizer import Optimizer
 
 __all__ = ["Adam", "AdamW"]
 

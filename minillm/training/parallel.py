@@ -14,7 +14,7 @@ import threadpoolctl
 
 from minillm.optim.pieces import PIECE, pieces, spread
 from minillm.training.memory import keep_freed_memory
-from minillm.tree import flatten, unflatten
+from minillm.tree import flatten, map_leaves, unflatten
 
 __all__ = ["WorkerPool", "reduce_gradients", "shard"]
 
@@ -92,6 +92,8 @@ def reduce_gradients(grads, weights, *, pool=None):
     nest of the same structure
     """
     flat = [flatten(nest) for nest in grads]
+    if not all(isinstance(array, np.ndarray) for array in flat[0].values()):
+        return _weighted_sum(grads, weights)  # arrays on a GPU: no threads, nothing to reuse
     total = _own_arrays(flat[0])
     if list(weights) == [1.0]:
         return unflatten(total, like=grads[0])
@@ -111,6 +113,19 @@ def reduce_gradients(grads, weights, *, pool=None):
 
     spread(add, pieces([row[0].size for row in rows]), pool)
     return unflatten(total, like=grads[0])
+
+
+def _weighted_sum(grads, weights):
+    if list(weights) == [1.0]:
+        return grads[0]
+
+    def add(*arrays):
+        total = weights[0] * arrays[0]
+        for weight, array in zip(weights[1:], arrays[1:], strict=True):
+            total += weight * array
+        return total
+
+    return map_leaves(add, *grads)
 
 
 def _own_arrays(flat):

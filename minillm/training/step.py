@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from minillm.ops._state import device
 from minillm.training.parallel import reduce_gradients, shard
 from minillm.tree import map_leaves
 
@@ -59,7 +60,7 @@ def loss_and_gradients(module, params, config, batches, *, pool, seed, first, st
             return _run_shard(module, params, config, backward=True, **job)
 
         shards = pool.map(work, jobs)
-        weights = [_count(job["targets"]) / max(1, tokens) for job in jobs]
+        weights = [job["tokens"] / max(1, tokens) for job in jobs]
         loss += sum(w * one for w, (one, _, _) in zip(weights, shards, strict=True))
         parts = [part for _, _, part in shards]
         if grads is not None:
@@ -80,7 +81,7 @@ def mean_loss(module, params, config, batches, *, pool):
 
         shards = pool.map(work, jobs)
         for job, (loss, _, _) in zip(jobs, shards, strict=True):
-            total += loss * _count(job["targets"])
+            total += loss * job["tokens"]
         tokens += _count(targets)
         states = [state for _, state, _ in shards]
     return total / max(1, tokens)
@@ -107,12 +108,14 @@ def join_states(states):
 def _jobs(ids, targets, states, pool):
     ids, targets = shard(ids, pool.threads), shard(targets, pool.threads)
     states = states or [None] * len(ids)
+    put = device().put
     return [
-        {"ids": i, "targets": t, "state": s} for i, t, s in zip(ids, targets, states, strict=True)
+        {"ids": put(i), "targets": put(t), "tokens": _count(t), "state": s}
+        for i, t, s in zip(ids, targets, states, strict=True)
     ]
 
 
-def _run_shard(module, params, config, *, ids, targets, state, rng=None, backward):
+def _run_shard(module, params, config, *, ids, targets, tokens, state, rng=None, backward):
     """One shard, on one thread: (loss, state, grads)."""
     more = {"state": state} if module.STATEFUL else {}
     # A diverging loss is found and reported by the trainer, once, rather than warned of from here.

@@ -9,7 +9,8 @@ import numpy as np
 
 from minillm.cores import available_cores
 from minillm.errors import UserError
-from minillm.optim import clip_scale, global_norm
+from minillm.ops._state import device
+from minillm.optim import clip_scale
 from minillm.training import checkpoint
 from minillm.training.batches import TrainingBatches, fingerprint, validation_batches
 from minillm.training.divergence import check_loss, check_step
@@ -88,11 +89,15 @@ class Trainer:
         folder, saved = self._find_run(resume)
         if saved is not None:
             config = config.continued_from(saved["config"])
-        self.config = dataclasses.replace(config, threads=config.threads or available_cores())
+        self.device = device()
+        threads = config.threads or self.device.threads or available_cores()
+        if threads > (self.device.threads or threads):
+            raise UserError(f"threads must be {self.device.threads} on this backend, got {threads}")
+        self.config = dataclasses.replace(config, threads=threads)
         model = self.model
         model.params = map_leaves(_own, model.params)
-        self.optimizer = self.config.make_optimizer()
-        self.optimizer_state = self.optimizer.init(model.params)
+        rule = self.config.make_optimizer()
+        self.optimizer, self.optimizer_state = self.device.optimizer(rule), rule.init(model.params)
         self.rate = self.config.make_schedule()
         self._read_data(*data)
         self.log = MetricsLog(self.out / "metrics.jsonl")
@@ -100,6 +105,9 @@ class Trainer:
         self.resumed_from = folder
         if saved is not None:
             self._restore(folder, saved)
+        put = self.device.put  # the CPU's own leaves everything where it is
+        self.params, self.optimizer_state = put(model.params), put(self.optimizer_state)
+        self.recurrent = put(self.recurrent)
 
     def run(self, on_eval=None):
         """Train until the steps are done, or patience or time is over, or a signal asks to stop.
@@ -149,26 +157,26 @@ class Trainer:
 
     def _step(self):
         """One update."""
-        c, config, model = self.counters, self.config, self.model
+        c, config = self.counters, self.config
         began = time.perf_counter()
         first = c.step * config.accumulation
         result = loss_and_gradients(
             self.module,
-            model.params,
-            model.config,
+            self.params,
+            self.model.config,
             self.batches.micro_steps(first, config.accumulation),
             pool=self.pool,
             seed=config.seed,
             first=first,
             states=self.recurrent,
         )
-        norm = global_norm(result.grads, pool=self.pool)
+        norm = self.optimizer.global_norm(result.grads, pool=self.pool)
         check_step(c.step + 1, result.loss, norm, result.grads, self._advice)
         lr = self.rate(c.step)
         scale = clip_scale(norm, config.clip) if config.clip else 1.0
         with np.errstate(all="ignore"):  # too large an update is reported by the next loss
             self.optimizer.update(
-                model.params, result.grads, self.optimizer_state, lr, scale=scale, pool=self.pool
+                self.params, result.grads, self.optimizer_state, lr, scale=scale, pool=self.pool
             )
         self.recurrent, self.lr, self.norm = result.states, lr, norm
         c.step += 1
@@ -212,8 +220,8 @@ class Trainer:
 
     def _evaluate(self):
         """The loss on the validation batches; what it means for `best` goes into the counters."""
-        c, model = self.counters, self.model
-        loss = mean_loss(self.module, model.params, model.config, self.validation, pool=self.pool)
+        c, config = self.counters, self.model.config
+        loss = mean_loss(self.module, self.params, config, self.validation, pool=self.pool)
         check_loss(c.step, loss, self._advice)
         if c.best_loss is None or loss < c.best_loss:
             c.best_loss, c.best_step, c.evaluations_without_best = loss, c.step, 0
@@ -250,12 +258,14 @@ class Trainer:
             "config": self.config.to_dict(),
             "data": self.data,
         }
+        get = self.device.get
+        self.model.params = get(self.params)
         checkpoint.save_checkpoint(
             self.out,
             state,
             model=self.model,
-            optimizer_state=self.optimizer_state,
-            recurrent_state=join_states(self.recurrent),
+            optimizer_state=get(self.optimizer_state),
+            recurrent_state=get(join_states(self.recurrent)),
             best=best,
         )
 

@@ -34,7 +34,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     devices_entered = 0
 
     def __init__(self, held):
-        self._held = np.array(held)
+        self._held = np.asarray(held)  # views of it are views here too, as CuPy's are
 
     shape = property(lambda self: self._held.shape)
     dtype = property(lambda self: self._held.dtype)
@@ -58,6 +58,8 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return wrapped(getattr(ufunc, method)(*map(opened, inputs), **opened(kwargs)))
 
     def __array_function__(self, function, types, args, kwargs):
+        if function in (np.asarray, np.array):  # with like=: these alone take NumPy's arrays
+            return cupy.asarray(*args, **kwargs)
         return wrapped(function(*map(opened, args), **opened(kwargs)))
 
     def __getitem__(self, index):
@@ -97,7 +99,7 @@ class Module(types.ModuleType):
     ndarray, float32, float64 = ndarray, np.float32, np.float64
 
     def asarray(self, values, dtype=None):
-        return ndarray(np.asarray(getattr(values, "_held", values), dtype=dtype))
+        return ndarray(np.array(getattr(values, "_held", values), dtype=dtype))
 
     array = asarray
 
