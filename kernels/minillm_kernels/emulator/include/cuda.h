@@ -1,0 +1,1 @@
+#pragma once  // cuda_emulator.h, read before any file, has all of it
