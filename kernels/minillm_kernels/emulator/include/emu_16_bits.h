@@ -103,15 +103,20 @@ EMU_INLINE int __hisinf(EMU_SCALAR v) {
     return fabsf(EMU_WIDE(v)) == CUDART_INF_F ? (EMU_WIDE(v) < 0 ? -1 : 1) : 0;
 }
 
-// The one that is a number; __hmax_nan: NaN if either is.
-EMU_INLINE EMU_SCALAR __hmax(EMU_SCALAR a, EMU_SCALAR b) { return fmaxf(a, b); }
-EMU_INLINE EMU_SCALAR __hmin(EMU_SCALAR a, EMU_SCALAR b) { return fminf(a, b); }
-EMU_INLINE EMU_SCALAR __hmax_nan(EMU_SCALAR a, EMU_SCALAR b) {
-    return __hisnan(a) ? a : __hisnan(b) ? b : __hmax(a, b);
-}
-EMU_INLINE EMU_SCALAR __hmin_nan(EMU_SCALAR a, EMU_SCALAR b) {
-    return __hisnan(a) ? a : __hisnan(b) ? b : __hmin(a, b);
-}
+// The one that is a number; __hmax_nan: NaN if either is. Of two zeros, +0 is the larger.
+#define EMU_EXTREME(name, symbol, minus)                                                    \
+    EMU_INLINE EMU_SCALAR name(EMU_SCALAR a, EMU_SCALAR b) {                              \
+        if (__hisnan(a) || __hisnan(b)) return __hisnan(a) ? b : a;                       \
+        if (EMU_WIDE(a) == EMU_WIDE(b)) return signbit(EMU_WIDE(a)) == minus ? a : b;     \
+        return EMU_WIDE(a) symbol EMU_WIDE(b) ? a : b;                                    \
+    }                                                                                     \
+    EMU_INLINE EMU_SCALAR name##_nan(EMU_SCALAR a, EMU_SCALAR b) {                        \
+        if (__hisnan(a) || __hisnan(b)) return EMU_SCALAR(CUDART_NAN_F);                  \
+        return name(a, b);                                                                \
+    }
+EMU_EXTREME(__hmax, >, false)
+EMU_EXTREME(__hmin, <, true)
+#undef EMU_EXTREME
 EMU_INLINE EMU_PAIR __hmax2(EMU_PAIR a, EMU_PAIR b) { return {__hmax(a.x, b.x), __hmax(a.y, b.y)}; }
 EMU_INLINE EMU_PAIR __hmin2(EMU_PAIR a, EMU_PAIR b) { return {__hmin(a.x, b.x), __hmin(a.y, b.y)}; }
 
