@@ -5,10 +5,11 @@
 //   from shared memory and leave through it. Tiles and double buffering as in 07.
 // Arithmetic: 2 M N K operations. Bytes: 2 M N K (1 / BM + 1 / BN) from L2, 64 operations a byte.
 //   A step of 16 k: a warp reads (64 + 32) x 16 numbers, 3 KB, for 65536 operations.
-// Budget: 256 threads, at most 128 registers each (64 sums, 48 fragments' halves), two blocks an
-//   SM; 2 stages x (128 x 40 + 32 x 136) numbers and 8 KB to leave by: 45 KB.
-// Banks: 8 numbers (16 bytes) of padding move each row by 4 banks, so that the 8 rows that are
-//   read together lie in different ones.
+// Budget: 256 threads, at most 128 registers each (64 of them sums), so that two blocks share an
+//   SM; 2 stages x (128 x 24 + 16 x 136) numbers and 8 KB to leave by: 28.5 KB.
+// Banks: 8 numbers (16 bytes) of padding a row put the 16 bytes that 8 neighbouring rows give
+//   together into different banks.
+// nvcc reads fp16 fragments by ldmatrix; bf16 ones by 4-byte reads of generic addresses.
 // A matrix whose rows do not start at multiples of 16 bytes, and the edges, take single elements.
 // Share of cuBLAS fp16 at 8192^3 on an H100: not yet measured
 // Runs on: sm_75 sm_80 sm_90, emulator (bf16: sm_80 sm_90)
@@ -26,14 +27,13 @@
 #endif
 #define BM 128
 #define BN 128
-#define BK 32
+#define BK 16
 #define WM 64   // warp tile
 #define WN 32
 #define FRAGMENT 16
 #define THREADS (BM / WM * (BN / WN) * 32)
 #define PAD 8
-#define A_CHUNKS (BM * BK / 8 / THREADS)   // 16-byte chunks of a tile that one thread moves
-#define B_CHUNKS (BK * BN / 8 / THREADS)
+static_assert(BM * BK == 8 * THREADS && BK * BN == 8 * THREADS, "a thread moves 16 bytes of each");
 
 using namespace nvcuda;
 
@@ -76,30 +76,15 @@ matmul(const HALF *A, const HALF *B, HALF *C, int M, int N, int K,
 #pragma unroll
         for (int j = 0; j < WN / FRAGMENT; ++j) wmma::fill_fragment(sums[i][j], 0.0f);
 
-    Eight a_next[A_CHUNKS], b_next[B_CHUNKS];
+    int a_row = t * 8 / BK, a_k = t * 8 % BK, b_k = t * 8 / BN, b_col = t * 8 % BN;
+    Eight a_next, b_next;
     auto fetch = [&](int k0) {
-#pragma unroll
-        for (int i = 0; i < A_CHUNKS; ++i) {
-            int e = (t + i * THREADS) * 8;
-            a_next[i] = load_eight(A, row0 + e / BK, k0 + e % BK, M, K, lda, a_aligned);
-        }
-#pragma unroll
-        for (int i = 0; i < B_CHUNKS; ++i) {
-            int e = (t + i * THREADS) * 8;
-            b_next[i] = load_eight(B, k0 + e / BN, col0 + e % BN, K, N, ldb, b_aligned);
-        }
+        a_next = load_eight(A, row0 + a_row, k0 + a_k, M, K, lda, a_aligned);
+        b_next = load_eight(B, k0 + b_k, col0 + b_col, K, N, ldb, b_aligned);
     };
     auto put = [&](int stage) {
-#pragma unroll
-        for (int i = 0; i < A_CHUNKS; ++i) {
-            int e = (t + i * THREADS) * 8;
-            *reinterpret_cast<Eight *>(&As[stage][e / BK][e % BK]) = a_next[i];
-        }
-#pragma unroll
-        for (int i = 0; i < B_CHUNKS; ++i) {
-            int e = (t + i * THREADS) * 8;
-            *reinterpret_cast<Eight *>(&Bs[stage][e / BN][e % BN]) = b_next[i];
-        }
+        *reinterpret_cast<Eight *>(&As[stage][a_row][a_k]) = a_next;
+        *reinterpret_cast<Eight *>(&Bs[stage][b_k][b_col]) = b_next;
     };
 
     fetch(0);
@@ -108,21 +93,17 @@ matmul(const HALF *A, const HALF *B, HALF *C, int M, int N, int K,
     int stage = 0;
     for (int k0 = 0; k0 < K; k0 += BK, stage ^= 1) {
         fetch(k0 + BK);   // sets out before the products and is put down after them
+        wmma::fragment<wmma::matrix_a, 16, 16, 16, HALF, wmma::row_major> a;
+        wmma::fragment<wmma::matrix_b, 16, 16, 16, HALF, wmma::row_major> b[WN / FRAGMENT];
 #pragma unroll
-        for (int k = 0; k < BK; k += FRAGMENT) {
-            wmma::fragment<wmma::matrix_a, 16, 16, 16, HALF, wmma::row_major> a[WM / FRAGMENT];
-            wmma::fragment<wmma::matrix_b, 16, 16, 16, HALF, wmma::row_major> b[WN / FRAGMENT];
+        for (int j = 0; j < WN / FRAGMENT; ++j)
+            wmma::load_matrix_sync(b[j], &Bs[stage][0][warp_col + j * FRAGMENT], BN + PAD);
 #pragma unroll
-            for (int i = 0; i < WM / FRAGMENT; ++i)
-                wmma::load_matrix_sync(a[i], &As[stage][warp_row + i * FRAGMENT][k], BK + PAD);
+        for (int i = 0; i < WM / FRAGMENT; ++i) {
+            wmma::load_matrix_sync(a, &As[stage][warp_row + i * FRAGMENT][0], BK + PAD);
 #pragma unroll
             for (int j = 0; j < WN / FRAGMENT; ++j)
-                wmma::load_matrix_sync(b[j], &Bs[stage][k][warp_col + j * FRAGMENT], BN + PAD);
-#pragma unroll
-            for (int i = 0; i < WM / FRAGMENT; ++i)
-#pragma unroll
-                for (int j = 0; j < WN / FRAGMENT; ++j)
-                    wmma::mma_sync(sums[i][j], a[i], b[j], sums[i][j]);
+                wmma::mma_sync(sums[i][j], a, b[j], sums[i][j]);
         }
         put(stage ^ 1);
         __syncthreads();
@@ -141,7 +122,8 @@ matmul(const HALF *A, const HALF *B, HALF *C, int M, int N, int K,
             int col = col0 + warp_col + j * FRAGMENT + lane % 2 * 8;
             Eight eight;
 #pragma unroll
-            for (int e = 0; e < 8; ++e) eight.v[e] = TO_HALF(leaving[warp][lane / 2][lane % 2 * 8 + e]);
+            for (int e = 0; e < 8; ++e)
+                eight.v[e] = TO_HALF(leaving[warp][lane / 2][lane % 2 * 8 + e]);
             __syncwarp();
             HALF *to = C + row * ldc + col;
             if (row < M && c_aligned && col + 8 <= N) {
