@@ -50,8 +50,8 @@ class Rung:
     kernels: tuple[str, ...]
     arches: tuple[str, ...] = ("sm_75", "sm_80", "sm_90")
     emulated: bool = True
-    dtypes: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: {"float32": NONE})
-    dtype_arches: Mapping[str, tuple[str, ...]] = NONE
+    dtypes: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: {"float32": {}})
+    dtype_arches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     no_spills: bool = True
     expects: tuple[str, ...] = ()
 
