@@ -23,7 +23,7 @@ from minillm.cli.tokenize import tokenize
 from minillm.cli.train import train
 from minillm.errors import UserError
 
-__all__ = ["cli", "main", "run"]
+__all__ = ["cli", "main", "prepared", "run"]
 
 DONE, MISTAKE, INTERRUPTED, FAULT = 0, 2, 3, 4
 
@@ -48,48 +48,56 @@ for command in (demo, train, eval_, generate, tokenize, score, export, bench, gr
     cli.add_command(command)
 
 
-def run(args=None):
-    """Run one command line and return its exit code; a mistake is printed as one line."""
+def run(args=None, command=cli, name="minillm"):
+    """Run one command line and return its exit code; a mistake is printed as one line.
+
+    command, name : the click command that it is for; minillm's own by default
+    """
     args = sys.argv[1:] if args is None else list(args)
     code = DONE
     try:
         try:
-            with cli.make_context("minillm", args) as context:
-                code = cli.invoke(context) or DONE
+            with command.make_context(name, args) as context:
+                code = command.invoke(context) or DONE
         except click.exceptions.Exit as stop:  # --help and --version
             code = stop.exit_code
         if sys.stdout is not None:  # closed by the caller: minillm ... >&-
             sys.stdout.flush()
         return code
     except click.ClickException as error:
-        return _report(one_line(error), MISTAKE)
+        return _report(one_line(error), MISTAKE, name)
     except UserError as error:
-        return _report(error, MISTAKE)
+        return _report(error, MISTAKE, name)
     except BrokenPipeError:  # the reader has seen enough: minillm ... | head
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the flush at exit)
         return code
     except OSError as error:  # a disk, a right, a name: not a mistake in these files
         where = f"{error.filename}: " if error.filename else ""
-        return _report(f"{where}{error.strerror or error}", MISTAKE)
+        return _report(f"{where}{error.strerror or error}", MISTAKE, name)
     except MemoryError:
         advice = "a smaller --batch, --block, --order or model needs less"
-        return _report(f"not enough memory; {advice}", MISTAKE)
+        return _report(f"not enough memory; {advice}", MISTAKE, name)
     except (KeyboardInterrupt, click.Abort):
-        return _report("interrupted", INTERRUPTED)
+        return _report("interrupted", INTERRUPTED, name)
     except Exception:
         traceback.print_exc()
-        return _report("this is a fault of ours, not yours; the lines above say where", FAULT)
+        return _report("this is a fault of ours, not yours; the lines above say where", FAULT, name)
 
 
 def main():
     """The entry point of the installed command."""
+    sys.exit(prepared(run))
+
+
+def prepared(run):
+    """Call `run` with streams that show what they can."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that cannot show a sign shows "?"
-    sys.exit(run())
+    return run()
 
 
-def _report(message, code):
+def _report(message, code, name):
     line = " ".join(str(message).split())
-    print(f"minillm: {line}", file=sys.stderr)
+    print(f"{name}: {line}", file=sys.stderr)
     return code

@@ -2,9 +2,11 @@
 
 import click
 
-from minillm.cli.options import Command, Commands
+from minillm.cli.options import Command, Commands, backend_option, using_backend
 
 __all__ = ["bench"]
+
+AT_LEAST_ONE = click.IntRange(min=1)
 
 
 @click.group(cls=Commands, invoke_without_command=True)
@@ -34,6 +36,29 @@ def cpu(json_path, match, rounds):
 
     given = {} if rounds is None else {"rounds": rounds}
     measured.run(json_path, match=match, report=report, **given)
+
+
+@bench.command(
+    cls=Command,
+    example="  minillm bench step --backend triton --n-layer 12 --n-head 12 --n-embd 768 "
+    "--block 1024 --vocab 50304\n  minillm bench step --backend numpy",
+)
+@click.option("--vocab", type=AT_LEAST_ONE, default=65, show_default=True, metavar="N", help="V.")
+@click.option("--block", type=AT_LEAST_ONE, default=64, show_default=True, metavar="N", help="T.")
+@click.option("--batch", type=AT_LEAST_ONE, default=12, show_default=True, metavar="N", help="B.")
+@click.option("--n-layer", type=AT_LEAST_ONE, default=4, show_default=True, metavar="N", help="L.")
+@click.option("--n-head", type=AT_LEAST_ONE, default=4, show_default=True, metavar="N", help="H.")
+@click.option("--n-embd", type=AT_LEAST_ONE, default=128, show_default=True, metavar="N", help="C.")
+@click.option(
+    "--rounds", type=AT_LEAST_ONE, default=5, show_default=True, metavar="N", help="Timings."
+)
+@backend_option
+def step(backend, rounds, **sizes):
+    """A GPT's training step, forward, backward and AdamW, on the backend of your choice."""
+    with using_backend(backend):
+        from minillm.bench import step as measured
+
+        print(measured.run(rounds=rounds, **sizes))
 
 
 @bench.command(
