@@ -8,13 +8,10 @@
 #include <utility>
 
 #include "emu_vectors.h"
-
+// the order matters: what a thread is, what a warp does, then the functions
 #include "emu_runtime.h"
-
 #include "emu_warp.h"
-
 #include "emu_math.h"
-
 #include "emu_atomics.h"
 
 #define __CUDACC__ 1
