@@ -121,22 +121,35 @@ EMU_INLINE void fill_fragment(fragment<Use, m, n, k, T, Layout>& a, const V& val
 
 namespace emu_detail {
 
+[[noreturn]] EMU_INLINE void refuse(const char* message, const char* file, int line) {
+#ifdef EMU_HAS_FAIL
+    emu_fail("wmma", file, line, message);
+#else
+    (void)message;
+    emu_trap(file, line);
+#endif
+}
+
 // What the hardware takes for granted, and answers with wrong numbers or a fault if it isn't so.
 template <class Element>
-EMU_INLINE void check_tile(const void* pointer, unsigned stride, const char* function) {
-    const unsigned multiple = 16 / sizeof(Element);
-    if ((uintptr_t)pointer % 32 != 0)
-        ::emu::fail("wmma", "%s: the pointer must be a multiple of 32 bytes, it is %u beyond one",
-                    function, (unsigned)((uintptr_t)pointer % 32));
-    if (stride % multiple != 0)
-        ::emu::fail("wmma", "%s: the stride must be a multiple of %u elements (16 bytes), it is %u",
-                    function, multiple, stride);
+EMU_INLINE void check_tile(const void* pointer, unsigned stride, const char* file, int line) {
+    char message[160];
+    const unsigned beyond = (uintptr_t)pointer % 32, multiple = 16 / sizeof(Element);
+    if (beyond == 0 && stride % multiple == 0) return;
+    if (beyond != 0)
+        snprintf(message, sizeof message,
+                 "wmma wants a tile's address to be a multiple of 32 bytes; this one is %u beyond", beyond);
+    else
+        snprintf(message, sizeof message,
+                 "wmma wants a stride that is a multiple of %u elements (16 bytes); this one is %u",
+                 multiple, stride);
+    refuse(message, file, line);
 }
 
 template <bool row_major, class Fragment, class Element>
-EMU_INLINE void load(Fragment& a, const Element* pointer, unsigned stride) {
-    check_tile<Element>(pointer, stride, "load_matrix_sync");
-    const int lane = ::emu::lane_id();
+EMU_INLINE void load(Fragment& a, const Element* pointer, unsigned stride, const char* file, int line) {
+    check_tile<Element>(pointer, stride, file, line);
+    const int lane = (int)(emu_self()->linear % 32);
     if (Fragment::extent::pairs_along_row == row_major) {
         for (int i = 0; i < a.num_elements; i += 2) {
             const Place p = element_of<typename Fragment::extent>(lane, i);
@@ -156,9 +169,9 @@ EMU_INLINE void load(Fragment& a, const Element* pointer, unsigned stride) {
 }
 
 template <bool row_major, class Fragment, class Element>
-EMU_INLINE void store(Element* pointer, const Fragment& a, unsigned stride) {
-    check_tile<Element>(pointer, stride, "store_matrix_sync");
-    const int lane = ::emu::lane_id();
+EMU_INLINE void store(Element* pointer, const Fragment& a, unsigned stride, const char* file, int line) {
+    check_tile<Element>(pointer, stride, file, line);
+    const int lane = (int)(emu_self()->linear % 32);
     for (int i = 0; i < a.num_elements; i += row_major ? 2 : 1) {
         const Place p = element_of<typename Fragment::extent>(lane, i);
         if (row_major) {
@@ -176,27 +189,28 @@ EMU_INLINE void store(Element* pointer, const Fragment& a, unsigned stride) {
 
 template <class Use, int m, int n, int k, class T, class Layout>
 EMU_INLINE void load_matrix_sync(fragment<Use, m, n, k, T, Layout>& a,
-                                 const typename emu_detail::Stored<T>::type* pointer, unsigned stride) {
+                                 const typename emu_detail::Stored<T>::type* pointer, unsigned stride,
+                                 EMU_HERE) {
     static_assert(!std::is_same<Layout, void>::value, "an accumulator's load needs a layout_t argument");
-    emu_detail::load<std::is_same<Layout, row_major>::value>(a, pointer, stride);
+    emu_detail::load<std::is_same<Layout, row_major>::value>(a, pointer, stride, file, line);
 }
 
 template <int m, int n, int k, class T>
 EMU_INLINE void load_matrix_sync(fragment<accumulator, m, n, k, T>& a, const T* pointer, unsigned stride,
-                                 layout_t layout) {
+                                 layout_t layout, EMU_HERE) {
     if (layout == mem_row_major)
-        emu_detail::load<true>(a, pointer, stride);
+        emu_detail::load<true>(a, pointer, stride, file, line);
     else
-        emu_detail::load<false>(a, pointer, stride);
+        emu_detail::load<false>(a, pointer, stride, file, line);
 }
 
 template <int m, int n, int k, class T>
 EMU_INLINE void store_matrix_sync(T* pointer, const fragment<accumulator, m, n, k, T>& a, unsigned stride,
-                                  layout_t layout) {
+                                  layout_t layout, EMU_HERE) {
     if (layout == mem_row_major)
-        emu_detail::store<true>(pointer, a, stride);
+        emu_detail::store<true>(pointer, a, stride, file, line);
     else
-        emu_detail::store<false>(pointer, a, stride);
+        emu_detail::store<false>(pointer, a, stride, file, line);
 }
 
 namespace emu_detail {
@@ -204,11 +218,36 @@ namespace emu_detail {
 // The four fragments of one lane, which mma_sync lays open to its warp.
 template <class A, class B, class C, class D>
 struct Shares {
+    void (*work)(void* const* lanes);
     const A* a;
     const B* b;
     const C* c;
     D* d;
 };
+
+EMU_INLINE void check_warp(const char* file, int line) {
+    const emu_thread& self = *emu_self();
+    if ((self.linear | 31) >= self.block_size.x * self.block_size.y * self.block_size.z)
+        refuse("wmma wants whole warps: the block's size is no multiple of 32 threads", file, line);
+}
+
+// Waits until the whole warp is here; then one lane does the work on everybody's shares.
+#ifdef EMU_HAS_COLLECTIVE
+template <class Mine>
+EMU_INLINE void together(Mine& mine, const char* file, int line) {
+    emu_warp(EMU_COLLECTIVE, 0xffffffffu, (uint64_t)(uintptr_t)&mine, 0, 32, file, line);
+}
+#else
+static thread_local void* laid_open[32][32];
+template <class Mine>
+EMU_INLINE void together(Mine& mine, const char* file, int line) {
+    const unsigned warp = emu_self()->linear / 32, lane = emu_self()->linear % 32;
+    laid_open[warp][lane] = &mine;
+    emu_warp(EMU_BALLOT, 0xffffffffu, 0, 0, 32, file, line);
+    if (lane == 0) mine.work(laid_open[warp]);
+    emu_warp(EMU_BALLOT, 0xffffffffu, 0, 0, 32, file, line);
+}
+#endif
 
 // A tensor core sees 10 bits of a tf32's fraction, whatever the float held below them.
 template <class T>
@@ -218,7 +257,7 @@ EMU_INLINE float factor(typename Stored<T>::type v) {
 
 // The whole product, by the last lane to arrive, from all the lanes' fragments.
 template <int m, int n, int k, class TA, class TB, class A, class B, class C, class D>
-__attribute__((no_sanitize("thread"))) void multiply(void* const* lanes, void*) {
+__attribute__((no_sanitize("thread"))) void multiply(void* const* lanes) {
     typedef Shares<A, B, C, D> Mine;
     typedef typename std::conditional<std::is_same<typename C::element_type, int>::value, int, float>::type Sum;
     Sum left[m][k], right[k][n], sum[m][n];
@@ -255,7 +294,7 @@ __attribute__((no_sanitize("thread"))) void multiply(void* const* lanes, void*) 
 template <int m, int n, int k, class TA, class LA, class TB, class LB, class TC, class TD>
 EMU_INLINE void mma_sync(fragment<accumulator, m, n, k, TD>& d, const fragment<matrix_a, m, n, k, TA, LA>& a,
                          const fragment<matrix_b, m, n, k, TB, LB>& b,
-                         const fragment<accumulator, m, n, k, TC>& c, bool = false) {
+                         const fragment<accumulator, m, n, k, TC>& c, bool = false, EMU_HERE) {
     static_assert(std::is_same<TA, TB>::value, "wmma multiplies two matrices of one type");
     static_assert(std::is_same<TA, __half>::value
                       ? std::is_same<TC, float>::value || std::is_same<TC, __half>::value
@@ -265,8 +304,9 @@ EMU_INLINE void mma_sync(fragment<accumulator, m, n, k, TD>& d, const fragment<m
     typedef fragment<matrix_b, m, n, k, TB, LB> B;
     typedef fragment<accumulator, m, n, k, TC> C;
     typedef fragment<accumulator, m, n, k, TD> D;
-    emu_detail::Shares<A, B, C, D> mine = {&a, &b, &c, &d};
-    ::emu::warp_collective(&mine, &emu_detail::multiply<m, n, k, TA, TB, A, B, C, D>, nullptr);
+    emu_detail::check_warp(file, line);
+    emu_detail::Shares<A, B, C, D> mine = {&emu_detail::multiply<m, n, k, TA, TB, A, B, C, D>, &a, &b, &c, &d};
+    emu_detail::together(mine, file, line);
 }
 
 }  // namespace wmma
