@@ -141,8 +141,8 @@ def backend_option(command):
     return click.option(
         "--backend",
         metavar="NAME",
-        help="Who computes the ops: fast (the default) or numpy, the readable reference, on the CPU; "
-        "cupy or triton on a GPU.",
+        help="Who computes the ops: fast (the default) or numpy, the readable reference, on "
+        "the CPU; cupy or triton on a GPU.",
     )(command)
 
 
