@@ -80,7 +80,7 @@ __device__ void store(REAL* row, const Pack (&held)[PIECES], int columns)
 
 // Block: (32, R) for R rows a block, or (threads, 1), threads a multiple of 32, for one row.
 // Grid: rows / R, rounded up.
-extern "C" __global__ void __launch_bounds__(MOST_THREADS)
+extern "C" __global__ void __launch_bounds__(MOST_THREADS, 1)
     layer_norm_forward(const REAL* __restrict__ x,
 #ifdef ADD
                        const REAL* __restrict__ residual, REAL* __restrict__ total,
@@ -127,7 +127,7 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS)
 
 // dx, and this walker's share of dgain and dbias: each of the gridDim.x * blockDim.y walkers takes
 // every so many-th row. Block: as above. With ADD the gradient of total is added to dx.
-extern "C" __global__ void __launch_bounds__(MOST_THREADS)
+extern "C" __global__ void __launch_bounds__(MOST_THREADS, 1)
     layer_norm_backward(const REAL* __restrict__ dy,
 #ifdef ADD
                         const REAL* __restrict__ dtotal,

@@ -38,7 +38,7 @@ RUNGS = (THREAD, BLOCK, WARP, REGISTERS)
 
 PIECES = 4  # packs of 16 bytes that a thread of rung 04 keeps of each array
 ACROSS, DOWN = 32, 8  # the block of the kernels that sum over rows
-WALKERS = 512  # blocks of rung 04's backward, each with sums of its own of dgain and dbias
+WALKERS = 1024  # blocks of rung 04's backward, each with sums of its own of dgain and dbias
 
 
 def forward(rung, x, gain, bias, *, eps=1e-5, residual=None):

@@ -89,7 +89,7 @@ __device__ void store(REAL* row, const Pack (&held)[PIECES], int columns)
 
 // Block: (32, R) for R rows a block, or (threads, 1), threads a multiple of 32, for one row.
 // Grid: rows / R, rounded up.
-extern "C" __global__ void __launch_bounds__(MOST_THREADS)
+extern "C" __global__ void __launch_bounds__(MOST_THREADS, 1)
     softmax_forward(const REAL* __restrict__ x, REAL* __restrict__ y, int rows, int columns)
 {
     const int row = blockIdx.x * blockDim.y + threadIdx.y;
@@ -124,7 +124,7 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS)
     store(y + start, held, columns);
 }
 
-extern "C" __global__ void __launch_bounds__(MOST_THREADS)
+extern "C" __global__ void __launch_bounds__(MOST_THREADS, 1)
     softmax_backward(const REAL* __restrict__ y, const REAL* __restrict__ dy,
                      REAL* __restrict__ dx, int rows, int columns)
 {
