@@ -13,17 +13,17 @@
 // Source of the idea: Milakov & Gimelshein 2018, arXiv:1805.02867, alg. 3; backward: Dao et al.
 //   2022, arXiv:2205.14135, appendix B.2
 //
-// Shapes, heads, diagonal and mask as in 01_naive.cu; log_sum and delta are (B, H, T). D and V, the
-// channels of a key and a value, are known at compile time; up to 256 each stay in registers.
+// Shapes, heads, diagonal and mask as in 01_naive.cu; log_sum and delta are (B, H, T). D and V are
+// known at compile time; up to 256 channels stay in registers.
 
 #ifndef REAL
 #define REAL float // double for the gradient checker
 #endif
-#ifndef D
-#define D 64
+#ifndef HEAD
+#define HEAD 64 // D
 #endif
-#ifndef V
-#define V D
+#ifndef VALUES
+#define VALUES HEAD // V
 #endif
 #ifndef MASK
 #define MASK 0 // 1: the kernels look into a mask
@@ -32,6 +32,7 @@
 #define INFINITY __int_as_float(0x7f800000) // NVRTC has no math.h
 #endif
 
+constexpr int D = HEAD, V = VALUES; // channels of a key and of a value
 constexpr int LANES = 32;
 constexpr unsigned ALL = 0xffffffff;
 constexpr int D_LANE = (D + LANES - 1) / LANES, V_LANE = (V + LANES - 1) / LANES; // a lane's share

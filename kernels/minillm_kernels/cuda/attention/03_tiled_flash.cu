@@ -22,8 +22,8 @@
 #ifndef REAL
 #define REAL float // double for the gradient checker
 #endif
-#ifndef D
-#define D 64
+#ifndef HEAD
+#define HEAD 64 // D
 #endif
 #ifndef ROWS
 #define ROWS 64
@@ -41,6 +41,7 @@
 #define INFINITY __int_as_float(0x7f800000) // NVRTC has no math.h
 #endif
 
+constexpr int D = HEAD;
 constexpr int SIDE = 16;               // threads along each side of a block
 constexpr int THREADS = SIDE * SIDE;
 constexpr int WIDTH = D + 1;           // of a row in shared memory: odd, so that the same channel of

@@ -24,8 +24,8 @@ typedef __nv_bfloat16 Half;
 #include <cuda_fp16.h>
 typedef __half Half;
 #endif
-#ifndef D
-#define D 64
+#ifndef HEAD
+#define HEAD 64 // D
 #endif
 #ifndef MASK
 #define MASK 0 // 1: the kernels look into a mask
@@ -36,6 +36,7 @@ typedef __half Half;
 
 using namespace nvcuda;
 
+constexpr int D = HEAD;
 constexpr int EDGE = 16;            // of a fragment
 constexpr int CHUNKS = D / EDGE;    // fragments that the channels fill
 constexpr int SHARE = (CHUNKS + 1) / 2; // of them, those of one of two warps

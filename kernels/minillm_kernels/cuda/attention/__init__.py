@@ -166,9 +166,9 @@ def macros(rung, q, v):
     if rung.name == NAIVE.name:
         return {}
     if rung.name == ONLINE.name:
-        return {"D": q.shape[3], "V": v.shape[3]}
+        return {"HEAD": q.shape[3], "VALUES": v.shape[3]}
     tiles = tile_macros(q.shape[3], q.dtype) if rung.name == TILED.name else {}
-    return {"D": q.shape[3], **tiles}
+    return {"HEAD": q.shape[3], **tiles}
 
 
 def naive_forward(run, out):

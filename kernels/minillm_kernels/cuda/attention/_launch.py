@@ -35,7 +35,8 @@ class Launch:
         self.diagonal = self.S - self.T if causal else self.S - 1
         self.sizes = (self.H, self.G, self.T, self.S)
         self.macros = {**macros, "MASK": int(mask is not None)}
-        self.mask = strided(mask) if mask is not None else (q, *[np.int64(0)] * 4)  # q: not read
+        unread = np.empty((1,) * 4, bool, like=q)
+        self.mask = strided(unread if mask is None else mask)
         self.given = (q, k, v, *self.mask)
         self.pairs = (*self.sizes, self.diagonal, self.scale)
 
