@@ -54,6 +54,7 @@ class Row:
         of a rung (its speed over the best peer's); several cases count by their geometric mean
     ladder : str, the ladder whose rungs are the contestants, or None
     rungs : the names of those of its rungs
+    share_of : "peer" or "copy", what a rung's share in its first case is a share of
     """
 
     key: str
@@ -64,6 +65,7 @@ class Row:
     aim: dict[str, float] = field(default_factory=dict)
     ladder: str | None = None
     rungs: tuple[str, ...] = ()
+    share_of: str = "peer"
 
 
 @dataclass

@@ -71,9 +71,15 @@ def run(path, *, match="", rehearse=False, budget=570.0, report=print):
             report(f"{budget:.0f} s are over: not reached: {left}")
             break
         report(f"[{number}/{len(rows)}] {row.work}")
-        cases = [_run_case(row, case, place, report) for case in row.cases(place)]
+        cases = []
+        try:
+            for case in row.cases(place):
+                cases.append(_run_case(row, case, place, report))
+        except Exception as error:  # what fails in one row's making must not cost the other rows
+            report(f"  {_first_line(error)}")
+            failed.append(row.key)
         results["rows"][row.key] = {"work": row.work, "unit": row.unit, "cases": cases}
-        if any(case["wrong"] for case in cases):
+        if any(case["wrong"] for case in cases) and row.key not in failed:
             failed.append(row.key)
         if path is not None:
             write_text(Path(path), json.dumps(results, indent=1) + "\n")
@@ -148,13 +154,17 @@ def _run_case(row, case, place, report):
             if place.real:
                 sides[name] = prepare(function, case.inputs, graph=case.graph)
         except Exception as error:  # a contestant that cannot run here is a line, not the end
-            result["failed"][name] = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+            result["failed"][name] = _first_line(error)
             if name in case.ours:
                 result["wrong"][name] = None
     if place.real and sides:
         result["seconds"] = time_sides(sides)
     report(_line(row, case, result))
     return result
+
+
+def _first_line(error):
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
 
 
 def _line(row, case, result):

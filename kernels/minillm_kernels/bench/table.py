@@ -86,7 +86,8 @@ def page(all_results):
         "",
         "A ratio is our speed over the other side's in the same process: the best of the vendor's",
         "backends unless one is named, or the time that a plain copy of the same bytes takes.",
-        "Several sizes count by their geometric mean.",
+        "Several sizes count by their geometric mean. A rung's share is that in its ladder's first",
+        "size: of the vendor's library, or of the copy bandwidth for the ladders of rows.",
         "",
         *_machines(all_results),
         "| work | compared with | must | aim | measured | on |",
@@ -101,7 +102,7 @@ def page(all_results):
         "",
         "## The ladders",
         "",
-        "| ladder | rung | share of the vendor's speed | must | aim |",
+        "| ladder | rung | share | must | aim |",
     ]
     lines += ["|---|---|---|---|---|"]
     lines += [line for row in rows if row.ladder is not None for line in _rung_lines(row, found)]
@@ -117,7 +118,7 @@ def write(all_results, target):
     for row in (row for row in all_rows() if row.ladder is not None and row.key in found):
         cases = found[row.key][0]["cases"]
         for rung in map(functools.partial(LADDERS.find, row.ladder), row.rungs):
-            share = _share(rung.name, cases)
+            share = _share(row, rung.name, cases, found[row.key][1])
             if share is None:
                 continue
             text = rung.path.read_text(encoding="utf-8")
@@ -129,10 +130,10 @@ def write(all_results, target):
     return changed
 
 
-def _share(rung, cases):
-    """A rung's speed over the vendor's, where it took part."""
-    took_part = [case for case in cases if rung in case["ours"]]
-    return measure(rung, took_part, {})
+def _share(row, rung, cases, machine):
+    """A rung's share of the best peer's speed, or of the copy bandwidth, in the first case."""
+    first = [case | {"ours": [rung]} for case in cases[:1] if rung in case["ours"]]
+    return measure(rung if row.share_of == "peer" else "copy", first, machine)
 
 
 def _least(case, names):
@@ -193,9 +194,9 @@ def _speeds(row, case, side):
 
 
 def _rung_lines(row, found):
-    cases = found[row.key][0]["cases"] if row.key in found else []
+    results, machine = found.get(row.key, ({"cases": []}, {}))
     for rung in row.rungs:
-        share = _share(rung, cases)
+        share = _share(row, rung, results["cases"], machine)
         value = NOT_YET if share is None else f"{100 * share:.0f} %"
         must, aim = (_figure(limits.get(rung)) for limits in (row.must, row.aim))
         yield f"| {row.work} | {rung} | {value} | {must} | {aim} |"
