@@ -164,6 +164,8 @@ def matmul(a, b, *, rung=WARP_TILE, bias=None, out=None, accumulate=False):
         if transposed:
             macros[f"{name.upper()}_TRANSPOSED"] = "1"
         strides.append(stride)
+    # As they lie: the kernel is told by its macros.
+    a, b = (x.T if f"{n}_TRANSPOSED" in macros else x for n, x in (("A", a), ("B", b)))
     if 0 in out.shape:
         return out
     if K == 0:  # sums of nothing

@@ -38,7 +38,7 @@ def tensor_map(matrix, dtype, stride, *, box):
 
     Returns
     -------
-    map : (1,) array of TENSOR_MAP
+    map : array of TENSOR_MAP, shape ()
 
     Raises
     ------
@@ -77,7 +77,7 @@ def tensor_map(matrix, dtype, stride, *, box):
     )
     if code:
         raise UserError(f"the driver refuses a tensor map of {rows} x {columns} (CUresult {code})")
-    return memory[start : start + TENSOR_MAP.itemsize].view(TENSOR_MAP)[0:1].copy()
+    return memory[start : start + TENSOR_MAP.itemsize].view(TENSOR_MAP).reshape(()).copy()
 
 
 @functools.cache
