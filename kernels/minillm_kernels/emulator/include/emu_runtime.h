@@ -77,6 +77,7 @@ int emu_barrier(int kind, int predicate, const char *file, int line);
 void emu_fence();
 void emu_yield();  // lets the block's other threads run: for one that waits for them in a loop
 [[noreturn]] void emu_trap(const char *file, int line);
+[[noreturn]] void emu_fail(const char *kind, const char *file, int line, const char *message);
 }
 
 EMU_INLINE void __syncthreads(EMU_HERE) { emu_barrier(EMU_BARRIER_PLAIN, 0, file, line); }

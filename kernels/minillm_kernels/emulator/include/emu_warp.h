@@ -30,10 +30,19 @@ enum emu_warp_operation {
     EMU_MATCH_ANY,
     EMU_MATCH_ALL,
     EMU_ACTIVEMASK,
+    EMU_TOGETHER,
 };
 
 extern "C" uint64_t emu_warp(int operation, unsigned mask, uint64_t value, int argument, int width,
                              const char *file, int line);
+
+// What a whole warp works on together: the last lane to come does the work on all lanes' shares.
+struct emu_share {
+    void (*work)(emu_share *const *lanes);
+};
+EMU_INLINE void emu_together(emu_share *mine, const char *file, int line) {
+    emu_warp(EMU_TOGETHER, 0xffffffffu, (uint64_t)(uintptr_t)mine, 0, 32, file, line);
+}
 
 template <class T>
 EMU_INLINE uint64_t emu_to_bits(T value) {

@@ -94,22 +94,28 @@ struct alignas(2 * sizeof(T)) Pair {
 
 }  // namespace emu_detail
 
-template <class Use, int m, int n, int k, class T, class Layout = void>
-class fragment {
-    static_assert(emu_detail::shape_exists<T, m, n, k>(),
+namespace emu_detail {
+
+// A fragment less its memory layout, which matters to its load alone.
+template <class Use, int m, int n, int k, class T>
+struct Share {
+    static_assert(shape_exists<T, m, n, k>(),
                   "wmma has no such shape: 16x16x16, 32x8x16, 8x32x16, and 16x16x8 for tf32");
     static_assert(std::is_same<T, __half>::value || std::is_same<T, __nv_bfloat16>::value ||
                       std::is_same<T, signed char>::value || std::is_same<T, unsigned char>::value ||
                       std::is_same<T, precision::tf32>::value || std::is_same<Use, accumulator>::value,
                   "wmma multiplies __half, __nv_bfloat16, signed and unsigned char, precision::tf32");
-
-   public:
-    typedef emu_detail::Extent<Use, m, n, k> extent;
-    typedef typename emu_detail::Stored<T>::type element_type;
+    typedef Extent<Use, m, n, k> extent;
+    typedef typename Stored<T>::type element_type;
     static constexpr int num_elements = extent::rows * extent::columns / 32;
     static constexpr int num_storage_elements = num_elements;
     element_type x[num_elements];
 };
+
+}  // namespace emu_detail
+
+template <class Use, int m, int n, int k, class T, class Layout = void>
+class fragment : public emu_detail::Share<Use, m, n, k, T> {};
 
 EMU_INLINE float __float_to_tf32(float v) { return ::emu::round_to_tf32(v); }
 
@@ -122,12 +128,7 @@ EMU_INLINE void fill_fragment(fragment<Use, m, n, k, T, Layout>& a, const V& val
 namespace emu_detail {
 
 [[noreturn]] EMU_INLINE void refuse(const char* message, const char* file, int line) {
-#ifdef EMU_HAS_FAIL
     emu_fail("wmma", file, line, message);
-#else
-    (void)message;
-    emu_trap(file, line);
-#endif
 }
 
 // What the hardware takes for granted, and answers with wrong numbers or a fault if it isn't so.
@@ -217,8 +218,7 @@ namespace emu_detail {
 
 // The four fragments of one lane, which mma_sync lays open to its warp.
 template <class A, class B, class C, class D>
-struct Shares {
-    void (*work)(void* const* lanes);
+struct Shares : emu_share {
     const A* a;
     const B* b;
     const C* c;
@@ -231,24 +231,6 @@ EMU_INLINE void check_warp(const char* file, int line) {
         refuse("wmma wants whole warps: the block's size is no multiple of 32 threads", file, line);
 }
 
-// Waits until the whole warp is here; then one lane does the work on everybody's shares.
-#ifdef EMU_HAS_COLLECTIVE
-template <class Mine>
-EMU_INLINE void together(Mine& mine, const char* file, int line) {
-    emu_warp(EMU_COLLECTIVE, 0xffffffffu, (uint64_t)(uintptr_t)&mine, 0, 32, file, line);
-}
-#else
-static thread_local void* laid_open[32][32];
-template <class Mine>
-EMU_INLINE void together(Mine& mine, const char* file, int line) {
-    const unsigned warp = emu_self()->linear / 32, lane = emu_self()->linear % 32;
-    laid_open[warp][lane] = &mine;
-    emu_warp(EMU_BALLOT, 0xffffffffu, 0, 0, 32, file, line);
-    if (lane == 0) mine.work(laid_open[warp]);
-    emu_warp(EMU_BALLOT, 0xffffffffu, 0, 0, 32, file, line);
-}
-#endif
-
 // A tensor core sees 10 bits of a tf32's fraction, whatever the float held below them.
 template <class T>
 EMU_INLINE float factor(typename Stored<T>::type v) {
@@ -257,7 +239,7 @@ EMU_INLINE float factor(typename Stored<T>::type v) {
 
 // The whole product, by the last lane to arrive, from all the lanes' fragments.
 template <int m, int n, int k, class TA, class TB, class A, class B, class C, class D>
-__attribute__((no_sanitize("thread"))) void multiply(void* const* lanes) {
+__attribute__((no_sanitize("thread"))) void multiply(emu_share* const* lanes) {
     typedef Shares<A, B, C, D> Mine;
     typedef typename std::conditional<std::is_same<typename C::element_type, int>::value, int, float>::type Sum;
     Sum left[m][k], right[k][n], sum[m][n];
@@ -300,13 +282,18 @@ EMU_INLINE void mma_sync(fragment<accumulator, m, n, k, TD>& d, const fragment<m
                       ? std::is_same<TC, float>::value || std::is_same<TC, __half>::value
                       : std::is_same<TC, typename std::conditional<sizeof(typename emu_detail::Stored<TA>::type) == 1, int, float>::type>::value,
                   "wmma accumulates __half in __half or float, bfloat16 and tf32 in float, char in int");
-    typedef fragment<matrix_a, m, n, k, TA, LA> A;
-    typedef fragment<matrix_b, m, n, k, TB, LB> B;
-    typedef fragment<accumulator, m, n, k, TC> C;
-    typedef fragment<accumulator, m, n, k, TD> D;
+    typedef emu_detail::Share<matrix_a, m, n, k, TA> A;
+    typedef emu_detail::Share<matrix_b, m, n, k, TB> B;
+    typedef emu_detail::Share<accumulator, m, n, k, TC> C;
+    typedef emu_detail::Share<accumulator, m, n, k, TD> D;
     emu_detail::check_warp(file, line);
-    emu_detail::Shares<A, B, C, D> mine = {&emu_detail::multiply<m, n, k, TA, TB, A, B, C, D>, &a, &b, &c, &d};
-    emu_detail::together(mine, file, line);
+    emu_detail::Shares<A, B, C, D> mine;
+    mine.work = &emu_detail::multiply<m, n, k, TA, TB, A, B, C, D>;
+    mine.a = &a;
+    mine.b = &b;
+    mine.c = &c;
+    mine.d = &d;
+    emu_together(&mine, file, line);
 }
 
 }  // namespace wmma

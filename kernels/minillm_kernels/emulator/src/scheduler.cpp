@@ -35,7 +35,7 @@ static const char *operation_name(int operation) {
         "__shfl_xor_sync",   "__ballot_sync",     "__any_sync",        "__all_sync",
         "__reduce_add_sync", "__reduce_min_sync", "__reduce_max_sync", "__reduce_min_sync",
         "__reduce_max_sync", "__reduce_and_sync", "__reduce_or_sync",  "__reduce_xor_sync",
-        "__match_any_sync",  "__match_all_sync",  "__activemask"};
+        "__match_any_sync",  "__match_all_sync",  "__activemask",      "wmma::mma_sync"};
     return names[operation];
 }
 
@@ -289,6 +289,12 @@ void emu_worker::perform(int first, unsigned mask) {
         }
         return;
     }
+    if (operation == EMU_TOGETHER) {
+        emu_share *shares[lanes];
+        for (int l = 0; l < lanes; ++l) shares[l] = (emu_share *)(uintptr_t)warp_lanes[l].value;
+        shares[0]->work(shares);
+        return;
+    }
     uint64_t total = operation == EMU_REDUCE_AND || operation == EMU_REDUCE_UMIN ? 0xffffffffu : 0;
     bool begun = false;
     unsigned ballot = 0, equal = 0;
@@ -482,5 +488,10 @@ __attribute__((visibility("default"))) void emu_yield() {
 
 __attribute__((visibility("default"))) void emu_trap(const char *file, int line) {
     emu_self()->worker->fail("trap", {file, line}, "__trap() was called");
+}
+
+__attribute__((visibility("default"))) void emu_fail(const char *kind, const char *file, int line,
+                                                     const char *message) {
+    emu_self()->worker->fail(kind, {file, line}, message);
 }
 }
