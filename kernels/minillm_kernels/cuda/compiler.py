@@ -171,4 +171,4 @@ def _resources(text):
 
 
 def _warnings(text):
-    return tuple(line.strip() for line in text.splitlines() if re.search(r"\bwarning\b", line))
+    return tuple(line.strip() for line in text.splitlines() if re.search(r"\bwarning\s*[#:]", line))

@@ -22,7 +22,7 @@ import numpy as np
 from minillm.errors import UserError
 from minillm_kernels.cuda.compiler import compile_cubin
 
-__all__ = ["LADDERS", "Loaded", "Rung", "check_array", "check_grid", "load"]
+__all__ = ["LADDERS", "Loaded", "Rung", "check_array", "check_capability", "check_grid", "load"]
 
 NONE = MappingProxyType({})
 MAX_GRID = (2**31 - 1, 65535, 65535)  # CUDA C++ Programming Guide, "Technical Specifications"
@@ -103,7 +103,8 @@ class Rung:
     @property
     def runs_on(self):
         """The architectures, and "emulator", that the header's line `Runs on:` names."""
-        return tuple(re.findall(r"sm_\d+a?|emulator", self._line("Runs on")[1]))
+        found = re.findall(r"sm_\d+a?|emulator", self._line("Runs on")[1])
+        return tuple(dict.fromkeys(found))  # each once: a dtype may repeat some
 
     def _line(self, start):
         for line in self.header:
@@ -305,7 +306,7 @@ def check_array(name, array, *, dtype=None, shape=None, contiguous=True, like=No
     if not isinstance(array, np.ndarray) and not hasattr(array, "__cuda_array_interface__"):
         raise ValueError(f"{name} must be a CuPy or NumPy array, got {type(array).__name__}")
     if like is not None and _place(array) != _place(like):
-        raise ValueError(f"{name} must be {_place(like)}, got one {_place(array)}")
+        raise ValueError(f"{name} must be an array {_place(like)}, got one {_place(array)}")
     dtypes = dtype if isinstance(dtype, tuple) else (dtype,)
     if dtype is not None and array.dtype.name not in [np.dtype(d).name for d in dtypes]:
         wanted = " or ".join(np.dtype(d).name for d in dtypes)
@@ -323,5 +324,5 @@ def check_array(name, array, *, dtype=None, shape=None, contiguous=True, like=No
 
 def _place(array):
     if isinstance(array, np.ndarray):
-        return "an array on the CPU (NumPy)"
-    return f"an array on GPU {array.device.id} (CuPy)"
+        return "on the CPU (NumPy)"
+    return f"on GPU {array.device.id} (CuPy)"
