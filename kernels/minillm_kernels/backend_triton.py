@@ -8,12 +8,23 @@ import importlib
 
 from minillm.errors import UserError
 from minillm.ops._state import Registry
+from minillm.optim import AdamW
 from minillm_kernels.device import GPU, Simulated, UpdateOnGPU
 from minillm_kernels.require import INSTALL, interpreted, library, require_gpu
 
+
+def _optimizer(rule):
+    """The update rule in few launches where there is a kernel for it, else array by array."""
+    from minillm_kernels.triton.adamw import FusedAdamW
+
+    if type(rule) is AdamW:
+        return FusedAdamW(rule)
+    return rule if interpreted() else UpdateOnGPU(rule)
+
+
 torch, _ = library("torch", "triton"), library("triton", "triton")
 if interpreted():
-    _device = Simulated()
+    _device = Simulated(_optimizer)
 else:
     require_gpu(
         "triton",
@@ -25,7 +36,7 @@ else:
             "the triton backend needs PyTorch with CUDA, "
             f"and this is {torch.__version__}: {INSTALL}"
         )
-    _device = GPU(library("cupy", "triton"), UpdateOnGPU)
+    _device = GPU(library("cupy", "triton"), _optimizer)
 
 importlib.import_module("minillm_kernels.triton")
 Registry.devices["triton"] = _device

@@ -20,13 +20,17 @@ class Simulated:
     """The CPU where it plays the GPU: arrays stay where they are, and one thread runs the ops.
 
     Triton's interpreter keeps the number of the running program in one place for all threads.
+
+    Parameters
+    ----------
+    optimizer : function of an update rule, returning one for these arrays
     """
 
     threads = 1
     put = get = staticmethod(lambda nest: nest)
 
-    def optimizer(self, rule):
-        return rule
+    def __init__(self, optimizer=lambda rule: rule):
+        self.optimizer = optimizer
 
 
 class GPU:

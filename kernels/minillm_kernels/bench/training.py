@@ -49,8 +49,8 @@ def cases(place):
         f"batch {batch} x {config.block_size}",
         [()],
         {
-            "triton": OurStep(config, ids, targets, products="triton"),
-            "triton, products by cuBLAS": OurStep(config, ids, targets, products="cublas"),
+            "triton": OurStep(place, config, ids, targets, products="triton"),
+            "triton, products by cuBLAS": OurStep(place, config, ids, targets, products="cublas"),
         },
         {"torch.compile": their_step(place, config, ids, targets)},
         ids.numel(),
@@ -66,17 +66,16 @@ class OurStep:
     CUDA graph can hold it.
     """
 
-    def __init__(self, config, ids, targets, products):
+    def __init__(self, place, config, ids, targets, products):
         from minillm_kernels.triton.adamw import FusedAdamW
 
         self.config, self.products = config, products
         with minillm.backend("triton"):
             device = minillm.device()
-        self.backend = device
         self.ids, self.targets = (_carried(t) for t in (ids, targets))
         self.params = device.put(gpt.init(config, np.random.default_rng(0)))
         self.rule = FusedAdamW(AdamW(RATE, betas=BETAS, weight_decay=DECAY))
-        self.state = self.rule.init(self.params)
+        self.state = self.rule.init(self.params, on_device=place.real)
         self.one = _carried(torch.ones((), device=ids.device))
         self.loss = None
 
