@@ -56,7 +56,10 @@ KERNEL(wrap, unsigned* y)
     atomicSub(&y[2], 2u);
 }
 
-#define EXCHANGE(name, T) KERNEL(exchange_##name, T* kept, T* place) kept[i] = atomicExch(place, (T)i); }
+#define EXCHANGE(name, T)                                      \\
+    KERNEL(exchange_##name, T* kept, T* place)                 \\
+        kept[i] = atomicExch(place, (T)i);                     \\
+    }
 EXCHANGE(int32, int) EXCHANGE(uint64, unsigned long long) EXCHANGE(float32, float)
 
 KERNEL(largest, float* y, const float* x)
@@ -156,4 +159,6 @@ def test_compare_and_swap(run):
 
 
 def test_shared_memory(run):
-    assert (run("in_shared_memory", np.zeros(BLOCKS, np.int32)) == THREADS * (THREADS - 1) // 2).all()
+    assert (
+        run("in_shared_memory", np.zeros(BLOCKS, np.int32)) == THREADS * (THREADS - 1) // 2
+    ).all()
