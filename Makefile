@@ -4,6 +4,7 @@
 # make pictures   draw the pictures of docs/ anew
 # make bench      our speed against PyTorch's and transformers'
 # make classical  our speed in counting, tokenizing and scoring against KenLM's, tiktoken's, ...
+# make gpu        time the kernels on this machine's GPU, and write docs/kernels-results.md
 # make matrix     docs/gradcheck-matrix.md anew: which checker catches which wrong backward
 # make clean      remove the environment, caches and builds; runs/ stays
 #
@@ -19,7 +20,7 @@ ARGS ?=
 PIPFLAGS ?=
 INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check $(PIPFLAGS) -c constraints.txt
 
-.PHONY: help demo test lint pictures bench classical matrix clean
+.PHONY: help demo test lint pictures bench classical gpu matrix clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -44,12 +45,17 @@ bench: $(VENV)/.test
 classical: $(VENV)/.test
 	$(VENV)/bin/minillm bench classical $(ARGS)
 
+gpu: $(VENV)/.gpu
+	mkdir -p runs
+	$(VENV)/bin/python -m minillm_kernels bench --json runs/gpu.json $(ARGS)
+	$(VENV)/bin/python -m minillm_kernels table runs/gpu.json --out docs/kernels-results.md
+
 matrix: $(VENV)/.test
 	$(VENV)/bin/python -m minillm.bench.gradcheck_matrix --out docs/gradcheck-matrix.md $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .hypothesis .ruff_cache .mypy_cache
-	find minillm tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find minillm kernels tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each stamp says that an install went through; it is older than the two files once they change.
 $(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/.made
@@ -58,6 +64,10 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/.made
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/.made
 	$(INSTALL) -e '.[test]'
+	@touch $@ $(VENV)/.core
+
+$(VENV)/.gpu: pyproject.toml constraints.txt | $(VENV)/.made
+	$(INSTALL) -e '.[gpu]'
 	@touch $@ $(VENV)/.core
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.made
