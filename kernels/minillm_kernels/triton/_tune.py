@@ -17,7 +17,8 @@ import dataclasses
 import functools
 from contextvars import ContextVar
 
-from minillm_kernels.arrays import interpreted
+from minillm_kernels.require import interpreted
+from minillm_kernels.triton import _device as device
 
 __all__ = ["MOST", "Choice", "Tuned", "autotune", "chosen"]
 
@@ -93,7 +94,7 @@ class Tuned:
 
         if interpreted():  # speed means nothing there, and one is enough
             return self._by_hand(self.choices) or self.choices[0]
-        arch = _arch()
+        arch = device.arch()
         choices = self.choices_for(arguments, arch)
         by_hand = self._by_hand(choices)
         if by_hand:
@@ -118,7 +119,11 @@ class Tuned:
     def _looks(self, arguments, arch):
         """What the choice may depend on: the key's arguments, and the dtypes of all arrays."""
         dtypes = [str(a.dtype) for a in arguments.values() if hasattr(a, "dtype")]
-        return (arch, *dtypes, *(arguments[name] for name in self.key))
+        values = []
+        for name in self.key:
+            value = arguments[name.removesuffix("~")]
+            values.append(value.bit_length() if name.endswith("~") else value)
+        return (arch, *dtypes, *values)
 
     def _fastest(self, choices, grid, arguments):
         """The Choice of the least median time; an argument in `restore` is put back afterwards."""
@@ -127,7 +132,8 @@ class Tuned:
 
         if len(choices) == 1:
             return choices[0]
-        kept = {name: arguments[name].clone() for name in self.restore if name in arguments}
+        names = self.restore(arguments) if callable(self.restore) else self.restore
+        kept = {name: arguments[name].clone() for name in names}
         times = []
         for choice in choices:
             launch = functools.partial(self._launch, choice, grid, arguments)
@@ -153,15 +159,15 @@ def autotune(choices, key, restore=()):
     ----------
     choices : list of Choice, at most 12; the first is what the interpreter takes, and what a CUDA
         graph captures if nothing was measured before
-    key : names of the arguments that the best choice depends on
-    restore : names of the arrays that the kernel both reads and writes: measuring would otherwise
-        run it on its own results
+    key : names of the arguments that the best choice depends on; "n~" for the power of two above n
+    restore : names of the arrays that the kernel both reads and writes, or a function of the
+        arguments that returns them: measuring would otherwise run it on its own results
 
     Returns
     -------
     decorate : function of the kernel, returns a Tuned
     """
-    return lambda kernel: Tuned(kernel, list(choices), list(key), tuple(restore))
+    return lambda kernel: Tuned(kernel, list(choices), list(key), restore)
 
 
 @contextlib.contextmanager
@@ -178,22 +184,3 @@ def chosen(kernel, name):
         yield
     finally:
         _BY_HAND.reset(token)
-
-
-@functools.cache
-def _arch_of(device):
-    import torch
-
-    major, minor = torch.cuda.get_device_capability(device)
-    arch = 10 * major + minor
-    # An architecture between two of ours runs the older one's code; those after 90 run 80's,
-    # since wgmma is sm_90a's alone.
-    if 80 <= arch < 90 or arch > 90:
-        return 80
-    return 90 if arch == 90 else 75
-
-
-def _arch():
-    import torch
-
-    return _arch_of(torch.cuda.current_device())

@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+
 from minillm_kernels.triton import _compile
 
 COMPILE = "import sys; from minillm_kernels.triton._compile import main; sys.exit(main())"
