@@ -31,39 +31,54 @@ from minillm_kernels.triton._tune import Choice, autotune
 __all__ = ["delta_kernel", "keys_kernel", "queries_kernel"]
 
 
-def _fits(arguments, arch):
-    """Tiles that the registers hold: a test by hand of what the offline compiler found."""
-    block_t, block_s = arguments["BLOCK_T"], arguments["BLOCK_S"]
-    rows = arguments["dout"]
-    number = (rows.base if arguments["TMA"] else rows).dtype
-    small = block_t <= 64 and block_s <= 64
-    if number.itemsize > 2 or arguments["EXPLICIT"]:  # float32 numbers, or a bias to read as well
-        return block_t + block_s <= 64 + 32 * (arguments["D0"] <= 64)
-    if arguments["D1"] or arch == 75:
-        return small
-    return arguments["TMA"] or small or arch == 80
-
-
-def _choice(block_t, block_s, warps, stages, arches=(90,), widest=128, narrowest=0):
-    constants = {"BLOCK_T": block_t, "BLOCK_S": block_s}
+def _choice(sizes, warps, stages, heads=(16, 32, 64, 128), fused=(True, False), arches=(90,)):
+    """A choice for these widths D0 of heads: those where the offline compiler found no spills."""
 
     def fits(arguments, arch):
-        return narrowest < arguments["D0"] <= widest and _fits(arguments | constants, arch)
+        numbers = arguments["dout"].base if arguments["TMA"] else arguments["dout"]
+        slow = arguments["EXPLICIT"] or arguments["MASK"] or numbers.dtype.itemsize > 2
+        if arches == SMALL:
+            return slow or not arguments["TMA"] if sizes["BLOCK_S"] == 32 else not slow
+        return (
+            not slow
+            and arguments["D0"] in heads
+            and arguments.get("FUSED", False) in fused
+            and not (arch == 90 and not arguments["TMA"])
+        )
 
-    return Choice(constants, warps, stages, arches, fits)
+    return Choice(sizes, warps, stages, arches, fits)
 
 
+def _keys(block_t, block_s, one_loop, *rest, **limits):
+    return _choice({"BLOCK_T": block_t, "BLOCK_S": block_s, "ONE_LOOP": one_loop}, *rest, **limits)
+
+
+def _queries(block_t, block_s, *rest, **limits):
+    return _choice({"BLOCK_T": block_t, "BLOCK_S": block_s}, *rest, **limits)
+
+
+SMALL = (75, 80, 90)
+NARROW = (16, 32, 64)
 KEYS = [
-    _choice(64, 64, 4, 2, (75, 80, 90)),
-    _choice(32, 64, 4, 2, (75, 80, 90)),
-    _choice(64, 128, 8, 2, (80, 90)),
+    _keys(64, 64, True, 4, 2, arches=SMALL),
+    _keys(32, 32, True, 4, 1, arches=SMALL),
+    _keys(64, 128, True, 8, 2),
+    _keys(64, 64, True, 8, 2, heads=(128,)),
+    _keys(128, 128, True, 8, 2, heads=NARROW),
+    _keys(64, 128, False, 8, 2, heads=NARROW),
+    _keys(64, 128, True, 8, 3, heads=NARROW),
+    _keys(128, 64, True, 4, 2, heads=NARROW, fused=(False,)),
 ]
 QUERIES = [
-    _choice(64, 64, 4, 2, (75, 80, 90)),
-    _choice(64, 32, 4, 2, (75, 80, 90)),
-    _choice(128, 64, 8, 2, (80, 90)),
+    _queries(64, 64, 4, 2, arches=SMALL),
+    _queries(32, 32, 4, 1, arches=SMALL),
+    _queries(128, 64, 8, 2),
+    _queries(128, 64, 8, 3),
+    _queries(64, 128, 4, 2),
+    _queries(128, 128, 8, 2, heads=NARROW),
+    _queries(128, 64, 4, 2, heads=NARROW),
 ]
-KEY = ["size_class", "CAUSAL", "D0", "D1", "TMA", "EXPLICIT", "PRECISION"]
+KEY = ["size_class", "CAUSAL", "D0", "D1", "TMA", "EXPLICIT", "MASK", "PRECISION"]
 
 
 @triton.jit
@@ -139,6 +154,7 @@ def keys_step(
     mask_t,
     mask_s,
     FUSED: tl.constexpr,
+    TMA_ADDS: tl.constexpr,
     CAUSAL: tl.constexpr,
     EXPLICIT: tl.constexpr,
     BIAS: tl.constexpr,
@@ -190,7 +206,7 @@ def keys_step(
         dk1 = tl.dot(dlogits, q1, dk1, input_precision=PRECISION, out_dtype=ACC)
     if FUSED:
         part = tl.dot(tl.trans(dlogits), k0, input_precision=PRECISION, out_dtype=ACC) * scale
-        if TMA:
+        if TMA_ADDS:
             dq.atomic_add([batch, head, t, 0], part.reshape(1, 1, BLOCK_T, D0))
         else:
             r = t + tl.arange(0, BLOCK_T)[:, None]
@@ -204,7 +220,7 @@ def keys_step(
     return dk0, dk1, dv0, dv1
 
 
-@autotune(KEYS, key=[*KEY, "FUSED"], restore=["dq"])
+@autotune(KEYS, key=[*KEY, "FUSED"])
 @triton.jit
 def keys_kernel(
     q,
@@ -261,6 +277,7 @@ def keys_kernel(
     mask_s,
     size_class,
     FUSED: tl.constexpr,
+    TMA_ADDS: tl.constexpr,
     CAUSAL: tl.constexpr,
     EXPLICIT: tl.constexpr,
     BIAS: tl.constexpr,
@@ -276,8 +293,13 @@ def keys_kernel(
     D1: tl.constexpr,
     BLOCK_T: tl.constexpr,
     BLOCK_S: tl.constexpr,
+    ONE_LOOP: tl.constexpr,
 ):
-    """dk and dv of one tile of keys, summed over the R query heads that read it."""
+    """dk and dv of one tile of keys, summed over the R query heads that read it.
+
+    ONE_LOOP compares queries with keys everywhere, not on the diagonal alone: with one loop instead
+    of two the compiler has the registers for larger tiles.
+    """
     # the first keys are seen by the most queries, and come first
     tile, head = which_tile(tl.cdiv(S, BLOCK_S), heads, together, False)
     G = H // R
@@ -318,6 +340,8 @@ def keys_kernel(
     if FUSED:  # keys past the end would put a NaN into dq
         full = tl.where(s + BLOCK_S > S, T, full)
     full = tl.minimum(full, tl.cdiv(T, BLOCK_T) * BLOCK_T)
+    if ONE_LOOP:
+        full = T
     for r in range(R):
         h = g * R + r
         far = h.to(tl.int64)
@@ -327,7 +351,7 @@ def keys_kernel(
         if not TMA:
             q_here = q + batch * q_b + far * q_h + first_q * q_t
             dout_here = dout + batch * dout_b + far * dout_h + first_q * dout_t
-        if FUSED and not TMA:
+        if FUSED and not TMA_ADDS:
             dq_here = dq + batch * dq_b + far * dq_h + first_q * dq_t
         lse_here = lse + batch * lse_b + far * lse_h + first_q
         delta_here = delta + batch * lse_b + far * lse_h + first_q
@@ -341,16 +365,17 @@ def keys_kernel(
             dk0, dk1, dv0, dv1 = keys_step(
                 dk0, dk1, dv0, dv1, k0, k1, v0, v1, q_here, dout_here, lse_here, delta_here,
                 dq_here, bias_here, mask_here, b32, h, t, s, T, S, diagonal, scale, qk_scale, q_t,
-                dout_t, dq_t, bias_t, bias_s, mask_t, mask_s, FUSED, CAUSAL, EXPLICIT, BIAS, MASK,
+                dout_t, dq_t, bias_t, bias_s, mask_t, mask_s, FUSED, TMA_ADDS, CAUSAL, EXPLICIT, BIAS, MASK,
                 True, TMA, WIDEN, ACC, PRECISION, D, DV, D0, D1, BLOCK_T, BLOCK_S,
             )  # fmt: skip
-        for t in tl.range(full, T, BLOCK_T):
-            dk0, dk1, dv0, dv1 = keys_step(
-                dk0, dk1, dv0, dv1, k0, k1, v0, v1, q_here, dout_here, lse_here, delta_here,
-                dq_here, bias_here, mask_here, b32, h, t, s, T, S, diagonal, scale, qk_scale, q_t,
-                dout_t, dq_t, bias_t, bias_s, mask_t, mask_s, FUSED, CAUSAL, EXPLICIT, BIAS, MASK,
-                False, TMA, WIDEN, ACC, PRECISION, D, DV, D0, D1, BLOCK_T, BLOCK_S,
-            )  # fmt: skip
+        if not ONE_LOOP:
+            for t in tl.range(full, T, BLOCK_T):
+                dk0, dk1, dv0, dv1 = keys_step(
+                    dk0, dk1, dv0, dv1, k0, k1, v0, v1, q_here, dout_here, lse_here, delta_here,
+                    dq_here, bias_here, mask_here, b32, h, t, s, T, S, diagonal, scale, qk_scale, q_t,
+                    dout_t, dq_t, bias_t, bias_s, mask_t, mask_s, FUSED, TMA_ADDS, CAUSAL, EXPLICIT, BIAS, MASK,
+                    False, TMA, WIDEN, ACC, PRECISION, D, DV, D0, D1, BLOCK_T, BLOCK_S,
+                )  # fmt: skip
     store_tile(dk, dk0 * scale, s, S, dk_t, 0, D0, D, BLOCK_S)
     store_tile(dv, dv0, s, S, dv_t, 0, D0, DV, BLOCK_S)
     if D1 > 0:

@@ -1,15 +1,21 @@
-"""The attention kernels' configurations for the offline compiler, from the launcher's own arguments.
+"""The attention kernels' configurations for the offline compiler, from the launcher's arguments.
 
 The launcher is asked for its arguments on tensors without memory (torch's "meta" device), so what
 is compiled is what a launch would compile.
 """
 
+import dataclasses
+
 import torch
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from minillm_kernels.triton import _attention_launch as launch
+from minillm_kernels.triton._attention_backward import delta_kernel, keys_kernel, queries_kernel
+from minillm_kernels.triton._attention_forward import forward_kernel
 from minillm_kernels.triton._compile import Configuration
+from minillm_kernels.triton._tune import Tuned
 
-__all__ = ["configure", "meta"]
+__all__ = ["attention_configurations", "configure", "meta"]
 
 TYPES = {
     torch.float16: "fp16",
@@ -38,12 +44,14 @@ def configure(name, kernel, arguments, choice, arches, descriptors=(), **claims)
     claims : no_spills, expects, refused
     """
     arguments = arguments | choice.constants
-    constexprs = {p.name for p in kernel.kernel.params if p.is_constexpr}
+    jitted = kernel.kernel if isinstance(kernel, Tuned) else kernel
+    constexprs = {p.name for p in jitted.params if p.is_constexpr}
     for argument, rows in descriptors:
         if isinstance(arguments[argument], TensorDescriptor):
             arguments[argument].block_shape = [1, 1, arguments[rows], arguments["D0"]]
     signature, constants = {}, {}
     for label, value in arguments.items():
+        value = value.view(torch.uint8) if getattr(value, "dtype", None) == torch.bool else value
         if label in constexprs or value is None or (type(value) is int and value == 1):
             constants[label] = value
         else:
@@ -70,3 +78,105 @@ def _type(value):
         return "fp32"
     bits = "i32" if abs(value) < 2**31 else "i64"
     return f"{bits}:16" if value % 16 == 0 else bits
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What a model may ask of the kernels, as far as it makes other code."""
+
+    dtype: torch.dtype
+    size: int
+    tma: bool = False
+    causal: bool = True
+    masked: bool = False
+    varlen: bool = False
+    fused: bool = False
+    arches: tuple = (75, 80, 90)
+
+    @property
+    def name(self):
+        flags = [f for f in ("tma", "masked", "varlen", "fused") if getattr(self, f)]
+        flags += [] if self.causal else ["full"]
+        return " ".join([str(self.dtype).removeprefix("torch."), f"D={self.size}", *flags])
+
+    def arguments(self):
+        """What the three kernels get: (forward, keys, queries)."""
+        B, H, T, D = 2, 4, 1024, self.size
+        q = meta(B, H, T, D, dtype=self.dtype)
+        lse = meta(B, H, T, dtype=torch.float32)
+        sums = meta(B, H, T, D, dtype=torch.float32) if self.fused else q
+        mask = meta(B, 1, T, T, dtype=torch.bool) if self.masked else None
+        bias = meta(B, H, T, T, dtype=torch.float32) if self.masked else None
+        starts = meta(B + 1, dtype=torch.int32)
+        options = {
+            "causal": self.causal,
+            "scale": D**-0.5,
+            "precision": "ieee",
+            "lengths": launch.Lengths(starts, starts, T, T) if self.varlen else None,
+            "tma": self.tma,
+        }
+        forward, _ = launch.forward_arguments(q, q, q, bias, mask, q, lse, **options)
+        (keys, _), (queries, _) = launch.backward_arguments(
+            q, q, q, bias, mask, q, lse, lse, sums, q, q, bias, **options, fused=self.fused
+        )
+        return forward, keys, queries
+
+
+HALF, BF16, FULL = torch.float16, torch.bfloat16, torch.float32
+CASES = [
+    Case(BF16, 64, tma=True, arches=(90,)),
+    Case(BF16, 128, tma=True, arches=(90,)),
+    Case(BF16, 64, tma=True, fused=True, arches=(90,)),
+    Case(BF16, 128, tma=True, fused=True, arches=(90,)),
+    Case(BF16, 128, tma=True, causal=False, arches=(90,)),
+    Case(HALF, 64, arches=(75, 80)),
+    Case(HALF, 128, arches=(75,)),
+    Case(BF16, 128, varlen=True, arches=(80, 90)),
+    Case(HALF, 80, arches=(75, 90)),
+    Case(BF16, 96, arches=(80, 90)),
+    Case(FULL, 64, arches=(75, 90)),
+    Case(HALF, 64, masked=True, arches=(75, 90)),
+]
+
+
+def attention_configurations():
+    """list of Configuration: every choice of every kernel that serves a case."""
+    found = []
+    for case in CASES:
+        forward, keys, queries = case.arguments()
+        rows = (
+            ("forward", forward_kernel, forward, launch.FORWARD_DESCRIPTORS),
+            ("keys", keys_kernel, keys, launch.KEYS_DESCRIPTORS),
+            ("queries", queries_kernel, queries, launch.QUERIES_DESCRIPTORS),
+        )
+        for name, kernel, arguments, descriptors in rows:
+            if case.fused and name != "keys":
+                continue
+            for choice in kernel.choices:
+                arches = [
+                    arch for arch in case.arches if choice in kernel.choices_for(arguments, arch)
+                ]
+                if arches:
+                    found.append(
+                        configure(
+                            f"{name} {case.name}",
+                            kernel,
+                            arguments,
+                            choice,
+                            arches,
+                            descriptors,
+                            expects=("wgmma", "tma") if case.tma else (),
+                            refused=NO_BF16 if case.dtype == BF16 else {},
+                        )  # fmt: skip
+                    )
+    lse = meta(2, 4, 1024, dtype=FULL)
+    out = meta(2, 4, 1024, 64, dtype=HALF)
+    arguments, _ = launch.delta_arguments(out, out, lse, None, 1024, 2)
+    found.append(configure("delta", delta_kernel, arguments, Fixed(), (75, 80, 90)))
+    return found
+
+
+class Fixed:
+    """The choice of a kernel that has but one."""
+
+    name, constants, num_warps, num_stages = "", {}, 4, 3

@@ -35,7 +35,7 @@ def _choice(block_t, block_s, overlap, warps, stages, heads=(16, 32, 64, 128), a
         plain = not arguments["TMA"] or bool(arguments["D1"])
         slow = arguments["EXPLICIT"] or arguments["MASK"] or _bytes(arguments) > 2
         if arches == SMALL:
-            return block_s == 32 or not slow
+            return slow or plain if block_s == 32 else not slow
         return arguments["D0"] in heads and not slow and not (plain and arch == 90)
 
     constants = {"BLOCK_T": block_t, "BLOCK_S": block_s, "OVERLAP": overlap}
@@ -174,7 +174,7 @@ def mix(
     return acc0, acc1
 
 
-@autotune(CHOICES, key=["size_class", "CAUSAL", "D0", "D1", "TMA", "EXPLICIT", "PRECISION"])
+@autotune(CHOICES, key=["size_class", "CAUSAL", "D0", "D1", "TMA", "EXPLICIT", "MASK", "PRECISION"])
 @triton.jit
 def forward_kernel(
     q,

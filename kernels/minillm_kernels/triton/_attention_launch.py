@@ -14,6 +14,7 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from minillm_kernels.arrays import check_grid, interpreted
+from minillm_kernels.triton import _device as device
 from minillm_kernels.triton._attention_backward import delta_kernel, keys_kernel, queries_kernel
 from minillm_kernels.triton._attention_forward import forward_kernel
 from minillm_kernels.triton._attention_tiles import pieces
@@ -38,17 +39,14 @@ class Lengths:
     max_k: int
 
 
-def can_use_tma(*tensors, lengths=None, arch=None):
+def can_use_tma(*tensors, lengths=None):
     """Whether the copy engine can read these: sm_90, 16-bit numbers, 16-byte rows, whole heads.
 
     Not sequences of different lengths: a tile past the end of one would read the next one's rows.
     """
-    if arch is None:
-        first = tensors[0]
-        arch = 10 * torch.cuda.get_device_capability(first.device)[0] if first.is_cuda else 0
     size = tensors[0].shape[-1]
     return (
-        arch == 90
+        device.arch() == 90
         and lengths is None
         and size in (16, 32, 64, 128)
         and all(
@@ -241,7 +239,9 @@ def backward_arguments(
         "PRECISION": precision,
     }
     keys = shared | strides(lengths, dk=dk, dv=dv)
-    keys |= {"dk": dk, "dv": dv, "dq": describe(dq) if tma and fused else dq, "FUSED": fused}
+    adds = tma and fused and not interpreted()  # the interpreter cannot add through a descriptor
+    keys |= {"dk": dk, "dv": dv, "dq": describe(dq) if adds else dq}
+    keys |= {"FUSED": fused, "TMA_ADDS": adds}
     keys |= {"heads": B * G, "together": min(B * G, together)}
     queries = shared | {"dq": dq, "dbias": dbias}
     steps = (0, 0, 0) if dbias is None else dbias.stride()[:3]
@@ -276,7 +276,7 @@ def attend_backward(
         dbias = torch.zeros(*q.shape[:3], k.shape[2], dtype=lse.dtype, device=q.device)
     tma = can_use_tma(q, k, v, dout, lengths=lengths)
     # what is added atomically is added in float32
-    sums = torch.zeros(q.shape, dtype=lse.dtype, device=q.device) if fused else dq
+    sums = torch.empty(q.shape, dtype=lse.dtype, device=q.device) if fused else dq
     (keys, (S, key_heads)), (queries, (T, heads)) = backward_arguments(
         q, k, v, bias, mask, dout, lse, delta, sums, dk, dv, dbias,
         causal=causal, scale=scale, precision=precision, lengths=lengths, tma=tma, fused=fused,
@@ -287,7 +287,13 @@ def attend_backward(
     check_grid("flash_attention_backward", grid)
     delta_kernel[grid](**arguments)
     name = "flash_attention_backward"
-    grid = tiled(name, (S, "BLOCK_S"), key_heads, KEYS_DESCRIPTORS)
+    tiles = tiled(name, (S, "BLOCK_S"), key_heads, KEYS_DESCRIPTORS)
+
+    def grid(arguments):  # asked for before every launch, those that measure included
+        if fused:
+            sums.zero_()
+        return tiles(arguments)
+
     keys_kernel[grid](**keys)
     if fused:
         dq.copy_(sums)
