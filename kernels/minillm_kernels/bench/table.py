@@ -63,7 +63,7 @@ def measure(what, cases, machine):
         if what == "copy":
             other = case["amount"] / machine["copy_bytes_per_second"]
         elif what == "peak":
-            peak = machine["peak_flop_per_second"]
+            mine, peak = _least(case, case["ours"][:1]), machine["peak_flop_per_second"]
             other = case["flop"] / peak if peak else None
         else:
             named = what.removeprefix("peer ")
@@ -155,7 +155,9 @@ def _machines(all_results):
 
 def _table_line(row, what, found):
     names = {"peer": "the best peer", "copy": "copy bandwidth", "peak": "the chip's bf16 peak"}
-    label = names.get(what, what.removeprefix("peer "))
+    label = names.get(what, f"the best peer, ours: {what}")
+    if what.startswith("peer "):
+        label = what.removeprefix("peer ")
     must, aim = (_figure(limits.get(what)) for limits in (row.must, row.aim))
     value, where = NOT_YET, ""
     if row.key in found:
