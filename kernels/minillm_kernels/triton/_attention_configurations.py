@@ -10,8 +10,9 @@ import torch
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from minillm_kernels.triton import _attention_launch as launch
-from minillm_kernels.triton._attention_backward import delta_kernel, keys_kernel, queries_kernel
 from minillm_kernels.triton._attention_forward import forward_kernel
+from minillm_kernels.triton._attention_keys import keys_kernel
+from minillm_kernels.triton._attention_queries import delta_kernel, queries_kernel
 from minillm_kernels.triton._compile import Configuration
 from minillm_kernels.triton._tune import Tuned
 
@@ -167,7 +168,7 @@ def attention_configurations():
                             descriptors,
                             expects=("wgmma", "tma") if case.tma else (),
                             refused=NO_BF16 if case.dtype == BF16 else {},
-                        )  # fmt: skip
+                        )
                     )
     lse = meta(2, 4, 1024, dtype=FULL)
     out = meta(2, 4, 1024, 64, dtype=HALF)

@@ -13,6 +13,7 @@ for every tile of queries, from the L2 cache.
 import triton
 import triton.language as tl
 
+from minillm_kernels.triton._attention_choices import FORWARD, KEY
 from minillm_kernels.triton._attention_tiles import (
     LN2,
     LOG2E,
@@ -23,43 +24,9 @@ from minillm_kernels.triton._attention_tiles import (
     visible_pairs,
     which_tile,
 )
-from minillm_kernels.triton._tune import Choice, autotune
+from minillm_kernels.triton._tune import autotune
 
-__all__ = ["CHOICES", "forward_kernel"]
-
-
-def _choice(block_t, block_s, overlap, warps, stages, heads=(16, 32, 64, 128), arches=(90,)):
-    """A choice for these widths D0 of heads: those where the offline compiler found no spills."""
-
-    def fits(arguments, arch):
-        plain = not arguments["TMA"] or bool(arguments["D1"])
-        slow = arguments["EXPLICIT"] or arguments["MASK"] or _bytes(arguments) > 2
-        if arches == SMALL:
-            return slow or plain if block_s == 32 else not slow
-        return arguments["D0"] in heads and not slow and not (plain and arch == 90)
-
-    constants = {"BLOCK_T": block_t, "BLOCK_S": block_s, "OVERLAP": overlap}
-    return Choice(constants, warps, stages, arches, fits)
-
-
-def _bytes(arguments):
-    q = arguments["q"]
-    return (q.base if arguments["TMA"] else q).dtype.itemsize
-
-
-SMALL = (75, 80, 90)
-CHOICES = [
-    _choice(64, 64, False, 4, 2, arches=SMALL),
-    _choice(64, 32, False, 4, 1, arches=SMALL),
-    _choice(128, 64, False, 8, 2, arches=(80,)),
-    _choice(128, 128, True, 8, 2),
-    _choice(128, 64, True, 8, 2),
-    _choice(64, 64, True, 4, 2),
-    _choice(128, 128, False, 8, 2),
-    _choice(128, 64, False, 8, 3),
-    _choice(64, 128, True, 4, 2, (16, 32, 64)),
-    _choice(128, 64, False, 4, 3, (16, 32, 64)),
-]
+__all__ = ["forward_kernel"]
 
 
 @triton.jit
@@ -174,7 +141,7 @@ def mix(
     return acc0, acc1
 
 
-@autotune(CHOICES, key=["size_class", "CAUSAL", "D0", "D1", "TMA", "EXPLICIT", "MASK", "PRECISION"])
+@autotune(FORWARD, key=KEY)
 @triton.jit
 def forward_kernel(
     q,
@@ -280,15 +247,15 @@ def forward_kernel(
     if OVERLAP:
         # The product with a block's values is asked for after the next block's logits: so it runs
         # on the tensor cores while that block's exponentials run beside it (Shah et al. 2024,
-        # arXiv:2407.08608, section 3.2). The compiler leaves a product in flight if its first factor
-        # is made in the loop, so the weights become 16-bit numbers there.
+        # arXiv:2407.08608, section 3.2). The compiler leaves a product in flight only if its first
+        # factor is made inside the loop, so it is there that weights become 16-bit numbers.
         full = tl.maximum(full, BLOCK_S)
         logits = products(
             q0, q1, k, b32, g, 0, S, k_t, TMA, WIDEN, ACC, PRECISION, D, D0, D1, BLOCK_S
         )
         weights, fade, total, peak = weigh(
-            logits, total, peak, bias, mask, row, 0, T, S, diagonal, qk_scale, bias_t, bias_s, mask_t,
-            mask_s, CAUSAL, EXPLICIT, BIAS, MASK, True, ACC, BLOCK_T, BLOCK_S,
+            logits, total, peak, bias, mask, row, 0, T, S, diagonal, qk_scale, bias_t, bias_s,
+            mask_t, mask_s, CAUSAL, EXPLICIT, BIAS, MASK, True, ACC, BLOCK_T, BLOCK_S,
         )  # fmt: skip
         for s in tl.range(BLOCK_S, full, BLOCK_S):
             factors = weights.to(q0.dtype)
@@ -296,16 +263,16 @@ def forward_kernel(
                 q0, q1, k, b32, g, s, S, k_t, TMA, WIDEN, ACC, PRECISION, D, D0, D1, BLOCK_S
             )
             acc0, acc1 = mix(
-                acc0, acc1, factors, fade, v, b32, g, s - BLOCK_S, S, v_t, TMA, WIDEN, ACC, PRECISION, DV, D0,
-                D1, BLOCK_S,
+                acc0, acc1, factors, fade, v, b32, g, s - BLOCK_S, S, v_t, TMA, WIDEN, ACC,
+                PRECISION, DV, D0, D1, BLOCK_S,
             )  # fmt: skip
             weights, fade, total, peak = weigh(
-                logits, total, peak, bias, mask, row, s, T, S, diagonal, qk_scale, bias_t, bias_s, mask_t,
-                mask_s, CAUSAL, EXPLICIT, BIAS, MASK, False, ACC, BLOCK_T, BLOCK_S,
+                logits, total, peak, bias, mask, row, s, T, S, diagonal, qk_scale, bias_t, bias_s,
+                mask_t, mask_s, CAUSAL, EXPLICIT, BIAS, MASK, False, ACC, BLOCK_T, BLOCK_S,
             )  # fmt: skip
         acc0, acc1 = mix(
-            acc0, acc1, weights.to(q0.dtype), fade, v, b32, g, full - BLOCK_S, S, v_t, TMA, WIDEN, ACC, PRECISION, DV, D0,
-            D1, BLOCK_S,
+            acc0, acc1, weights.to(q0.dtype), fade, v, b32, g, full - BLOCK_S, S, v_t, TMA, WIDEN,
+            ACC, PRECISION, DV, D0, D1, BLOCK_S,
         )  # fmt: skip
     else:
         for s in tl.range(0, full, BLOCK_S):
@@ -313,24 +280,24 @@ def forward_kernel(
                 q0, q1, k, b32, g, s, S, k_t, TMA, WIDEN, ACC, PRECISION, D, D0, D1, BLOCK_S
             )
             weights, fade, total, peak = weigh(
-                logits, total, peak, bias, mask, row, s, T, S, diagonal, qk_scale, bias_t, bias_s, mask_t,
-                mask_s, CAUSAL, EXPLICIT, BIAS, MASK, False, ACC, BLOCK_T, BLOCK_S,
+                logits, total, peak, bias, mask, row, s, T, S, diagonal, qk_scale, bias_t, bias_s,
+                mask_t, mask_s, CAUSAL, EXPLICIT, BIAS, MASK, False, ACC, BLOCK_T, BLOCK_S,
             )  # fmt: skip
             acc0, acc1 = mix(
-                acc0, acc1, weights.to(q0.dtype), fade, v, b32, g, s, S, v_t, TMA, WIDEN, ACC, PRECISION, DV, D0,
-                D1, BLOCK_S,
+                acc0, acc1, weights.to(q0.dtype), fade, v, b32, g, s, S, v_t, TMA, WIDEN, ACC,
+                PRECISION, DV, D0, D1, BLOCK_S,
             )  # fmt: skip
     for s in tl.range(full, high, BLOCK_S):
         logits = products(
             q0, q1, k, b32, g, s, S, k_t, TMA, WIDEN, ACC, PRECISION, D, D0, D1, BLOCK_S
         )
         weights, fade, total, peak = weigh(
-            logits, total, peak, bias, mask, row, s, T, S, diagonal, qk_scale, bias_t, bias_s, mask_t,
-            mask_s, CAUSAL, EXPLICIT, BIAS, MASK, True, ACC, BLOCK_T, BLOCK_S,
+            logits, total, peak, bias, mask, row, s, T, S, diagonal, qk_scale, bias_t, bias_s,
+            mask_t, mask_s, CAUSAL, EXPLICIT, BIAS, MASK, True, ACC, BLOCK_T, BLOCK_S,
         )  # fmt: skip
         acc0, acc1 = mix(
-            acc0, acc1, weights.to(q0.dtype), fade, v, b32, g, s, S, v_t, TMA, WIDEN, ACC, PRECISION, DV, D0,
-            D1, BLOCK_S,
+            acc0, acc1, weights.to(q0.dtype), fade, v, b32, g, s, S, v_t, TMA, WIDEN, ACC,
+            PRECISION, DV, D0, D1, BLOCK_S,
         )  # fmt: skip
 
     seen = total > 0

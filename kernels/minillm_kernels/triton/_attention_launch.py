@@ -15,8 +15,9 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from minillm_kernels.arrays import check_grid, interpreted
 from minillm_kernels.triton import _device as device
-from minillm_kernels.triton._attention_backward import delta_kernel, keys_kernel, queries_kernel
 from minillm_kernels.triton._attention_forward import forward_kernel
+from minillm_kernels.triton._attention_keys import keys_kernel
+from minillm_kernels.triton._attention_queries import delta_kernel, queries_kernel
 from minillm_kernels.triton._attention_tiles import pieces
 
 __all__ = ["LARGEST_HEAD", "Lengths", "attend", "attend_backward", "can_use_tma"]

@@ -2,8 +2,8 @@
 
 A head size that is no power of two is cut into two pieces that are, since `tl.dot` takes powers of
 two: 80 = 64 + 16 costs 80 columns of products where padding to 128 would cost 128 (1.6 times as
-many), and 96 = 64 + 32 saves a quarter. SIZE is the true size, D0 and D1 the pieces' widths (D1 = 0 for
-one piece), and columns past SIZE read as zeros.
+many), and 96 = 64 + 32 saves a quarter. SIZE is the true size, D0 and D1 the pieces' widths (D1 = 0
+for one piece), and columns past SIZE read as zeros.
 """
 
 import triton
@@ -134,10 +134,7 @@ def visible_pairs(
     mask, where MASK, points to the head's (T, S) booleans, read with strides mask_t and mask_s.
     Queries past the end see what they like: nobody reads them.
     """
-    if CAUSAL:
-        seen = s <= t + diagonal  # and so below S for every query there is
-    else:
-        seen = s < S
+    seen = s <= t + diagonal if CAUSAL else s < S  # causal: so below S for every query there is
     if MASK:
         at = mask + t.to(tl.int64) * mask_t + s * mask_s
         seen = seen & (tl.load(at, mask=(s < S) & (t < T), other=0) != 0)
