@@ -19,7 +19,7 @@ from minillm_kernels.cuda.attention._launch import Launch
 from minillm_kernels.cuda.ladder import Rung, check_array
 from minillm_kernels.memory import allocating
 
-__all__ = ["NAIVE", "ONLINE", "RUNGS", "TILED", "WMMA", "backward", "forward", "refusal"]
+__all__ = ["MMA", "NAIVE", "ONLINE", "RUNGS", "TILED", "WMMA", "backward", "forward", "refusal"]
 
 HERE = Path(__file__).parent
 REAL_TYPES = {"float32": {}, "float64": {"REAL": "double"}}
@@ -45,18 +45,27 @@ ONLINE = Rung(
 TILED = Rung(
     HERE / "03_tiled_flash.cu",
     kernels=("flash_forward", "flash_delta", "flash_dq", "flash_dkv"),
-    dtypes={"float32": {}, "float64": {"REAL": "double", "ROWS": "32"}},
+    dtypes={"float32": {}, "float64": {"REAL": "double", "ROWS": "32", "TILE": "16"}},
 )
 WMMA = Rung(
     HERE / "04_wmma_flash.cu",
     kernels=("wmma_forward", "wmma_delta", "wmma_dq", "wmma_dkv"),
     dtypes={"float16": {}, "bfloat16": {"BF16": "1"}},
     dtype_arches={"bfloat16": ("sm_80", "sm_90")},
+    expects=("HMMA",),
 )
-RUNGS = (NAIVE, ONLINE, TILED, WMMA)
+MMA = Rung(
+    HERE / "05_mma_flash.cu",
+    kernels=("mma_forward", "mma_delta", "mma_dq", "mma_dkv"),
+    arches=("sm_80", "sm_90"),
+    emulated=False,
+    dtypes={"float16": {}, "bfloat16": {"BF16": "1"}},
+    expects=("HMMA", "LDGSTS", "LDSM"),
+)
+RUNGS = (NAIVE, ONLINE, TILED, WMMA, MMA)
 
 SQUARE = (16, 16)  # the threads of a block of rung 03
-WMMA_BLOCK, WMMA_ROWS, WMMA_TILE = (128,), 64, 32  # as rung 04 has them written
+FOUR_WARPS = (128,)  # of rungs 04 and 05
 SHARED = 48 * 1024  # bytes of static shared memory that a block may have
 ONLINE_CHANNELS = 256  # of a head: what a warp holds in registers
 
@@ -95,7 +104,7 @@ def forward(rung, q, k, v, *, causal=False, mask=None, scale=None):
     reason = refusal(rung, dtype_of(q), q.shape[3], v.shape[3])
     if reason:
         raise ValueError(reason)
-    if rung.name == WMMA.name:
+    if rung.name in (WMMA.name, MMA.name):
         check_aligned(q=q, k=k, v=v)
     launch = Launch(rung, q, k, v, causal, mask, scale, macros(rung, q, v))
     with allocating(f"attention by {rung}"):
@@ -109,7 +118,7 @@ def backward(dout, saved):
     launch, out, kept = saved
     rung = launch.rung
     check_array("dout", dout, dtype=out.dtype, shape=out.shape, like=out)
-    if rung.name == WMMA.name:
+    if rung.name in (WMMA.name, MMA.name):
         check_aligned(dout=dout)
     with allocating(f"the gradients of attention by {rung}"):
         grads = tuple(np.empty(x.shape, x.dtype, like=x) for x in (launch.q, launch.k, launch.v))
@@ -144,6 +153,8 @@ def refusal(rung, dtype, D, V):
         return None
     if D != V:
         return f"{rung} wants as many channels in v as in q and k, got {V} and {D}"
+    if rung.name == MMA.name:
+        return None if D in (64, 128) else f"{rung} takes heads of 64 or 128 channels, got {D}"
     if D % 16 or D > 128 or (rung.name == TILED.name and tile_macros(D, dtype) is None):
         fewer = " (80 in float64)" if rung.name == TILED.name else ""
         return f"{rung} takes heads of 16, 32, ... up to 128 channels{fewer}, got {D} in {dtype}"
@@ -223,26 +234,37 @@ def tiled_backward(run, dout, out, log_sum, dq, dk, dv):
     run.blocks("flash_dkv", blocks, SQUARE, *given, dk, dv, *run.pairs)
 
 
-def wmma_forward(run, out):
-    log_sum = np.empty(out.shape[:3], np.float32, like=out)
-    blocks = run.B * run.H * math.ceil(run.T / WMMA_ROWS)
-    run.blocks("wmma_forward", blocks, WMMA_BLOCK, *run.given, out, log_sum, *run.pairs)
-    return log_sum
+def half_forward(name, rows):
+    """The forward of a rung for half precision, whose blocks have this many queries."""
+
+    def steps(run, out):
+        log_sum = np.empty(out.shape[:3], np.float32, like=out)
+        blocks = run.B * run.H * math.ceil(run.T / rows)
+        run.blocks(f"{name}_forward", blocks, FOUR_WARPS, *run.given, out, log_sum, *run.pairs)
+        return log_sum
+
+    return steps
 
 
-def wmma_backward(run, dout, out, log_sum, dq, dk, dv):
-    delta, rows = np.empty_like(log_sum), np.int64(log_sum.size)
-    run.blocks("wmma_delta", math.ceil(rows / 4), WMMA_BLOCK, rows, dout, out, delta)
-    given = (*run.given, dout, log_sum, delta)
-    blocks = run.B * run.H * math.ceil(run.T / WMMA_TILE)
-    run.blocks("wmma_dq", blocks, WMMA_BLOCK, *given, dq, *run.pairs)
-    blocks = run.B * run.G * math.ceil(run.S / WMMA_TILE)
-    run.blocks("wmma_dkv", blocks, WMMA_BLOCK, *given, dk, dv, *run.pairs)
+def half_backward(name, tile):
+    """The backward; a block keeps so many queries, or keys."""
+
+    def steps(run, dout, out, log_sum, dq, dk, dv):
+        delta, rows = np.empty_like(log_sum), np.int64(log_sum.size)
+        run.blocks(f"{name}_delta", math.ceil(rows / 4), FOUR_WARPS, rows, dout, out, delta)
+        given = (*run.given, dout, log_sum, delta)
+        blocks = run.B * run.H * math.ceil(run.T / tile)
+        run.blocks(f"{name}_dq", blocks, FOUR_WARPS, *given, dq, *run.pairs)
+        blocks = run.B * run.G * math.ceil(run.S / tile)
+        run.blocks(f"{name}_dkv", blocks, FOUR_WARPS, *given, dk, dv, *run.pairs)
+
+    return steps
 
 
 STEPS = {
     NAIVE.name: (naive_forward, naive_backward),
     ONLINE.name: (online_forward, online_backward),
     TILED.name: (tiled_forward, tiled_backward),
-    WMMA.name: (wmma_forward, wmma_backward),
+    WMMA.name: (half_forward("wmma", 64), half_backward("wmma", 32)),
+    MMA.name: (half_forward("mma", 64), half_backward("mma", 64)),
 }
