@@ -103,3 +103,35 @@ def compile_(match, arch, as_json):
 
     arguments = ["--match", match, *(["--arch", arch] if arch else []), *["--json"] * as_json]
     return _compile.main(arguments)
+
+
+@cli.command(
+    cls=Command,
+    example="  python -m minillm_kernels ladder matmul\n"
+    "  python -m minillm_kernels ladder matmul 03",
+)
+@click.argument("name", required=False)
+@click.argument("rung", required=False)
+@click.option(
+    "--size",
+    type=click.IntRange(1, 1024),
+    default=128,
+    show_default=True,
+    metavar="N",
+    help="What it works on is N x N.",
+)
+def ladder(name, rung, size):
+    """What each rung of a ladder saves, counted by the emulator; no GPU needed.
+
+    Without NAME the ladders; with a RUNG (its number will do) its file, line by line.
+    """
+    from minillm_kernels import climb
+    from minillm_kernels.cuda.ladder import LADDERS
+
+    if name is None:
+        print(climb.overview())
+    elif rung is None:
+        print(climb.climb(name, size=size))
+    else:
+        rung = rung.lstrip("0") if rung.isdecimal() else rung
+        print(climb.look(LADDERS.find(name, rung), size=size))
