@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minillm_kernels.emulator import EmulatorError, RawModule
+from minillm_kernels.emulator import EmulatorError, RawModule, checking
 
 SHAPES = [(16, 16, 16), (32, 8, 16), (8, 32, 16)]
 
@@ -39,12 +39,10 @@ __device__ void product(const Stored* a, int lda, const Stored* b, int ldb, cons
 
 
 def stored(matrix, layout, multiple, dtype):
-    """The matrix in memory with a stride beyond its width: (array, stride), 32-byte aligned."""
+    """The matrix in memory with a stride beyond its width: (array, stride)."""
     inner = matrix if layout == "row" else matrix.T
     stride = -(-(inner.shape[1] + 1) // multiple) * multiple
-    flat = np.zeros(inner.shape[0] * stride + 64, dtype)
-    offset = -flat.ctypes.data % 32 // flat.itemsize
-    array = flat[offset : offset + inner.shape[0] * stride].reshape(inner.shape[0], stride)
+    array = np.zeros((inner.shape[0], stride), dtype)
     array[:, : inner.shape[1]] = inner
     return array, stride
 
@@ -205,15 +203,8 @@ def kernels():
     return RawModule(code=ELEMENTWISE)
 
 
-def aligned(shape, dtype):
-    array, _ = stored(
-        np.zeros((1, int(np.prod(shape)) - 1), dtype), "row", int(np.prod(shape)), dtype
-    )
-    return array.reshape(shape)
-
-
 def test_elementwise_work_on_fragments(kernels):
-    c, d, counts = aligned((16, 16), "f4"), aligned((16, 16), "f4"), np.zeros(32, np.int32)
+    c, d, counts = np.zeros((16, 16), "f4"), np.zeros((16, 16), "f4"), np.zeros(32, np.int32)
     c[...] = np.random.default_rng(2).integers(-9, 9, (16, 16))
     kernels.get_function("scale")((1,), (32,), (c, d, counts, np.float32(3)))
     assert counts.tolist() == [8] * 32
@@ -225,32 +216,60 @@ def test_elementwise_work_on_fragments(kernels):
 def test_warps_sum_their_own_tiles(kernels):
     rng = np.random.default_rng(3)
     n, warps = 64, 4
-    a, b = aligned((warps * 16, n), "f2"), aligned((n, 16), "f2")
+    a, b = np.zeros((warps * 16, n), "f2"), np.zeros((n, 16), "f2")
     a[...], b[...] = rng.integers(-3, 4, a.shape), rng.integers(-3, 4, b.shape)
-    c = aligned((warps * 16, 16), "f4")
+    c = np.zeros((warps * 16, 16), "f4")
     for _ in range(3):
         c[...] = 0
         kernels.get_function("many_warps")((1,), (32 * warps,), (a, b, c, np.int32(n)))
         np.testing.assert_array_equal(c, a.astype(int) @ b.astype(int))
 
 
+def line_of(text):
+    return 1 + next(i for i, line in enumerate(ELEMENTWISE.splitlines()) if text in line)
+
+
+def test_checked_accesses_are_told_by_the_kernel_s_lines(kernels):
+    a, b, c = np.zeros((64, 64), "f2"), np.zeros((64, 16), "f2"), np.zeros((64, 16), "f4")
+    kernel = kernels.get_function("many_warps")
+    loads = [line_of("load_matrix_sync(fa, a + warp"), line_of("load_matrix_sync(fb, b + k")]
+    store = line_of("store_matrix_sync(c + warp")
+    with checking() as report:
+        kernel((1,), (128,), (a, b, c, np.int32(64)))
+    assert report.findings == []
+    assert [count.line for count in report.lines] == [*loads, store]
+    # every byte of the tiles was asked for: 4 warps x 4 steps of 512 bytes, and 4 tiles of sums
+    assert [count.bytes for count in report.lines] == [16 * 512, 16 * 512, 4 * 1024]
+    with checking() as report:  # an A that is a row short
+        kernel((1,), (128,), (a[:63], b, c, np.int32(64)))
+    assert {(found.kind, found.line) for found in report.findings} == {("out of bounds", loads[0])}
+
+
 def test_half_a_warp_is_an_error(kernels):
-    a, c = aligned((16, 16), "f2"), aligned((16, 16), "f4")
-    line = 1 + next(
-        i for i, text in enumerate(ELEMENTWISE.splitlines()) if "threadIdx.x < 16" in text
-    )
+    a, c = np.zeros((16, 16), "f2"), np.zeros((16, 16), "f4")
     with pytest.raises(EmulatorError) as caught:
         kernels.get_function("half_the_warp")((1,), (32,), (a, c))
-    assert caught.value.line == line + 1
+    assert caught.value.line == line_of("if (threadIdx.x < 16)") + 1
     with pytest.raises(EmulatorError, match="multiple of 32"):
         kernels.get_function("half_the_warp")((1,), (16,), (a, c))
 
 
-@pytest.mark.parametrize(
-    ("offset", "stride", "complaint"), [(8, 16, "32 bytes"), (0, 20, "stride")]
-)
-def test_misplaced_tiles_are_an_error(kernels, offset, stride, complaint):
-    a = aligned((40, 16), "f2")
-    with pytest.raises(EmulatorError, match=complaint):
-        kernels.get_function("load")((1,), (32,), (a, np.int32(offset), np.int32(stride)))
-    kernels.get_function("load")((1,), (32,), (a, np.int32(16), np.int32(24)))
+def test_misplaced_tiles_are_an_error(kernels):
+    a = np.zeros((40, 16), np.float16)
+    load = kernels.get_function("load")
+
+    def launch(offset, stride):
+        load((1,), (32,), (a, np.int32(offset), np.int32(stride)))
+
+    launch(16, 24)
+    with pytest.raises(EmulatorError, match=r"stride must be a multiple of 8 .* is 20"):
+        launch(0, 20)
+    with pytest.raises(EmulatorError, match="multiple of 32 bytes") as caught:
+        launch(4, 16)
+    assert caught.value.line == line_of("load_matrix_sync(fa, a + offset")
+    # where a launch is not checked, NumPy's arrays need not lie as a GPU's do
+    launch(8, 16)
+    with checking(), pytest.raises(EmulatorError, match="multiple of 32 bytes"):
+        launch(8, 16)
+    with checking():
+        launch(16, 16)

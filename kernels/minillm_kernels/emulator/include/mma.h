@@ -132,18 +132,27 @@ namespace emu_detail {
 }
 
 // What the hardware takes for granted, and answers with wrong numbers or a fault if it isn't so.
+// NumPy's arrays begin at multiples of 16 bytes, a GPU's at multiples of 256; checked launches put them
+// where a GPU would.
+#ifdef __MINILLM_CHECKED__
+constexpr unsigned tile_alignment = 32;
+#else
+constexpr unsigned tile_alignment = 16;
+#endif
+
 template <class Element>
 EMU_INLINE void check_tile(const void* pointer, unsigned stride, const char* file, int line) {
     char message[160];
-    const unsigned beyond = (uintptr_t)pointer % 32, multiple = 16 / sizeof(Element);
+    const unsigned beyond = (uintptr_t)pointer % tile_alignment, multiple = 16 / sizeof(Element);
     if (beyond == 0 && stride % multiple == 0) return;
     if (beyond != 0)
         snprintf(message, sizeof message,
-                 "wmma wants a tile's address to be a multiple of 32 bytes; this one is %u beyond", beyond);
+                 "a tile must begin at a multiple of 32 bytes; this one begins %u bytes beyond one of %u",
+                 beyond, tile_alignment);
     else
         snprintf(message, sizeof message,
-                 "wmma wants a stride that is a multiple of %u elements (16 bytes); this one is %u",
-                 multiple, stride);
+                 "a tile's stride must be a multiple of %u elements (16 bytes); this one is %u", multiple,
+                 stride);
     refuse(message, file, line);
 }
 
@@ -228,7 +237,7 @@ struct Shares : emu_share {
 EMU_INLINE void check_warp(const char* file, int line) {
     const emu_thread& self = *emu_self();
     if ((self.linear | 31) >= self.block_size.x * self.block_size.y * self.block_size.z)
-        refuse("wmma wants whole warps: the block's size is no multiple of 32 threads", file, line);
+        refuse("mma_sync takes whole warps; this block's size is no multiple of 32 threads", file, line);
 }
 
 // A tensor core sees 10 bits of a tf32's fraction, whatever the float held below them.
