@@ -12,7 +12,7 @@
 // nvcc reads fp16 fragments by ldmatrix; bf16 ones by 4-byte reads of generic addresses.
 // A matrix whose rows do not start at multiples of 16 bytes, and the edges, take single elements.
 // Share of cuBLAS fp16 at 8192^3 on an H100: not yet measured
-// Runs on: sm_75 sm_80 sm_90, emulator (bf16: sm_80 sm_90)
+// Runs on: sm_75 sm_80 sm_90, emulator (bf16: from Ampere on)
 // Source of the idea: CUDA C++ Programming Guide, "Warp Matrix Functions".
 
 #include <cuda_fp16.h>

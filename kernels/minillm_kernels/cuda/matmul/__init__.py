@@ -41,12 +41,8 @@ COALESCED = Rung(HERE / "02_coalesced.cu", ("matmul",))
 SHARED_TILE = Rung(HERE / "03_shared_tile.cu", ("matmul",))
 REGISTER_COLUMN = Rung(HERE / "04_register_column.cu", ("matmul",))
 REGISTER_TILE = Rung(HERE / "05_register_tile.cu", ("matmul",))
-VECTORISED = Rung(
-    HERE / "06_vectorised.cu", ("matmul",), expects=("LDG.E.128", "LDS", "STG.E.128")
-)
-WARP_TILE = Rung(
-    HERE / "07_warp_tile.cu", ("matmul",), expects=("LDG.E.128", "LDS", "STG.E.128")
-)
+VECTORISED = Rung(HERE / "06_vectorised.cu", ("matmul",), expects=("LDG.E.128", "LDS", "STG.E.128"))
+WARP_TILE = Rung(HERE / "07_warp_tile.cu", ("matmul",), expects=("LDG.E.128", "LDS", "STG.E.128"))
 WMMA = Rung(
     HERE / "08_wmma.cu",
     ("matmul",),
@@ -138,8 +134,8 @@ def matmul(a, b, *, rung=WARP_TILE, bias=None, out=None, accumulate=False):
     rung = rung if isinstance(rung, Rung) else LADDERS.find("matmul", rung)
     if rung is not WARP_TILE and (bias is not None or accumulate):
         raise ValueError(f"bias and accumulate are for {WARP_TILE}, got them with {rung}")
-    dtype = dtype_of(a, rung)
     check_array("a", a, shape=(None, None), contiguous=False)
+    dtype = dtype_of(a, rung)
     check_array("b", b, dtype=a.dtype, shape=(a.shape[1], None), contiguous=False, like=a)
     M, K, N = *a.shape, b.shape[1]
     if bias is not None:
@@ -152,7 +148,9 @@ def matmul(a, b, *, rung=WARP_TILE, bias=None, out=None, accumulate=False):
         check_array("out", out, dtype=a.dtype, shape=(M, N), contiguous=False, like=a)
         for name, array in (("a", a), ("b", b), ("bias", bias)):
             if array is not None and np.may_share_memory(array, out):
-                raise ValueError(f"out shares memory with {name}, which is read while it is written")
+                raise ValueError(
+                    f"out shares memory with {name}, which is read while it is written"
+                )
     macros = {"BIAS": "1"} if bias is not None else {}
     macros |= {"ACCUMULATE": "1"} if accumulate else {}
     macros |= {"REAL": "double"} if dtype == "float64" else {}
@@ -208,11 +206,10 @@ def dtype_of(a, rung):
     ------
     ValueError
     """
-    came = getattr(a, "dtype", type(a).__name__)
-    name = "bfloat16" if came == np.uint16 and "bfloat16" in rung.dtypes else str(came)
+    name = "bfloat16" if a.dtype == np.uint16 and "bfloat16" in rung.dtypes else a.dtype.name
     known = (*rung.dtypes, *(["float64"] if "float32" in rung.dtypes else []))
     if name not in known:
-        raise ValueError(f"a must be {' or '.join(known)} for {rung}, got {came}")
+        raise ValueError(f"a must be {' or '.join(known)} for {rung}, got {a.dtype}")
     return name
 
 
@@ -230,6 +227,8 @@ def order_of(array):
     not inside, and may not overlap.
     """
     size = array.dtype.itemsize
+    if array.size == 0:  # NumPy gives no strides that mean something
+        return max(array.shape[1], 1), False
     for transposed in (False, True):
         (outer, inner), (far, near) = array.shape, array.strides
         if transposed:
