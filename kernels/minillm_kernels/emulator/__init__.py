@@ -4,16 +4,18 @@
 
     module = RawModule(path="03_shared_tile.cu")
     kernel = module.get_function("matmul")
-    kernel((2, 2), (16, 16), (a, b, c, np.int32(32), np.int32(32), np.int32(32)))   # as cupy.RawKernel
+    kernel((2, 2), (16, 16), (a, b, c, 32, 32, 32), shared_mem=0)    # as a cupy.RawKernel
 
     with checking() as report:      # the same launch, every access watched
         kernel(...)
     print(report)
 
+source.py     what is done to a .cu file's text before g++ sees it
 build.py      .cu -> shared library, kept in the user's cache
 module.py     RawModule and its kernels, shaped like CuPy's
 arguments.py  what may be passed to a kernel, checked against its C++ types
 launch.py     one launch, and its errors told by the .cu's lines
+checked.py    one checked launch: copies of the arrays, and addresses told as elements and lines
 report.py     what a checked launch found
 src/          the scheduler, fibers, launches and the checker, in C++
 include/      what a kernel is compiled against

@@ -61,7 +61,7 @@ class Parameter:
     @property
     def element(self):
         """The type pointed to, without const."""
-        return re.sub(r"\bconst\b|\bvolatile\b", "", self.type).rstrip("*&_restrict ").strip()
+        return re.sub(r"\b(const|volatile|__restrict__|__restrict)\b|[*&]", "", self.type).strip()
 
 
 def pack(kernel, parameters, args):
@@ -106,14 +106,15 @@ def _pointer(what, parameter, array):
     if not isinstance(array, np.ndarray):
         if hasattr(array, "__cuda_array_interface__"):
             raise EmulatorError(
-                f"{what} is an array on a GPU ({type(array).__module__}); the emulator takes NumPy arrays"
+                f"{what} is an array on a GPU ({type(array).__module__}); "
+                "the emulator takes NumPy arrays"
             )
         raise EmulatorError(f"{what} must be a NumPy array, got {type(array).__name__}")
     if not _fits(parameter, array.dtype):
         raise EmulatorError(f"{what} points to {parameter.element}, got an array of {array.dtype}")
     if array.size and not _is_row_major(array):
         raise EmulatorError(
-            f"{what} must be C-contiguous, or cut out of such an array with whole steps from row to row; "
+            f"{what} must be C-contiguous, or rows cut out of such an array; "
             f"got shape {array.shape} with strides {array.strides} bytes"
         )
     if not parameter.is_const and not array.flags.writeable:
@@ -122,7 +123,7 @@ def _pointer(what, parameter, array):
 
 
 def _is_row_major(array):
-    """Elements in order, neighbours of a row side by side: what a leading dimension can describe."""
+    """Elements in order, a row's side by side: what a leading dimension can describe."""
     step = array.itemsize
     for axis, (n, stride) in enumerate(zip(array.shape[::-1], array.strides[::-1], strict=True)):
         if n == 1:
@@ -199,7 +200,7 @@ def _structure(what, parameter, value):
         content = bytes(value)
     if content is None or len(content) != parameter.size:
         raise EmulatorError(
-            f"{what} takes a value of {parameter.size} bytes, a NumPy scalar or a ctypes structure; "
+            f"{what} takes a value of {parameter.size} bytes (a NumPy scalar, a ctypes structure); "
             f"got {type(value).__name__}"
         )
     return content

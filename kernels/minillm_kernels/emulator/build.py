@@ -1,9 +1,9 @@
 """From a .cu file to a shared library, by g++; kept in the user's cache.
 
-The text is preprocessed first, where the emulator's headers leave marks for `__global__` and
-`__shared__`. By them the kernels' names are found, without parsing C++; what the kernels take is
-told by a C++ template later, from their types. `__shared__` becomes thread_local, and an
-`extern __shared__ float tile[];` is defined in a second, generated file, for the linker.
+The text is preprocessed, changed a little (source.py) and compiled. `__shared__` becomes
+thread_local, and an `extern __shared__ float tile[];` is defined in a second, generated file, for
+the linker. Checked code reports every access: g++ instruments it as for its thread sanitizer, whose
+library is not linked; the functions that it calls are ours (src/tsan.cpp).
 """
 
 import functools
@@ -18,6 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minillm_kernels.emulator.errors import EmulatorError
+from minillm_kernels.emulator.source import (
+    find_kernels,
+    kernel_table,
+    pad_shared,
+    refuse_ptx,
+    replace_marks,
+)
 
 __all__ = ["Library", "build_kernels", "build_runtime"]
 
@@ -30,8 +37,14 @@ COMMON = ("-std=c++17", "-fPIC", "-U_FORTIFY_SOURCE", "-fno-strict-aliasing", "-
 # Shared memory is thread_local, without constructors, and found by plain symbols.
 KERNEL = ("-fvisibility=hidden", "-fno-extern-tls-init", "-g1")
 FAST = ("-O2",)
-# -O1 and no splitting of structures keep accesses as the .cu says them: a float4 is one of 16 bytes.
+# -O1 and no splitting of structures keep accesses as the .cu has them: a float4 is one of 16 bytes.
 CHECKED = ("-O1", "-fno-tree-sra", "-fsanitize=thread,bounds", "-D__MINILLM_CHECKED__=1")
+if os.uname().machine == "x86_64":  # no copies that are not reported
+    CHECKED += ("-mmemcpy-strategy=libcall:-1:align", "-mmemset-strategy=libcall:-1:align")
+WRAPPED = tuple(f"-Wl,--wrap={name}" for name in ("memcpy", "memmove", "memset"))
+LINK = ("-shared", "-fPIC", "-O1", "-g0", "-w", "-fvisibility=hidden")
+LINK += ("-Wl,-Bsymbolic", "-Wl,-z,defs")
+RUNTIME = ("-O2", "-g1", "-fvisibility=hidden", "-shared", "-pthread")
 
 # What nvcc and NVRTC understand and g++ need not: it does not change what a kernel computes.
 IGNORED = re.compile(
@@ -56,18 +69,22 @@ class Library:
     shared : {variable: (offset, bytes)} of the static __shared__ variables
     variables : {variable: (offset, bytes)} of __device__ and __constant__ variables
     dynamic : offset of the dynamic shared memory in the same segment, None without
+    dynamic_name : what the file calls it
     anchor : offset of the variable that `emu_anchor` gives the address of
     granule : the fewest bytes that an access of a checked library moves
+    parameters : {kernel: names of its parameters}
     """
 
     path: str
-    kernels: tuple[str, ...]
-    templates: tuple[str, ...]
+    kernels: list
+    templates: list
     shared: dict
     variables: dict
     dynamic: int | None
+    dynamic_name: str
     anchor: int
     granule: int
+    parameters: dict
 
 
 @functools.cache
@@ -100,14 +117,14 @@ def cache_folder():
 
 
 @functools.cache
-def _toolchain():
-    """What every library depends on: the compiler and the emulator's own files."""
+def _toolchain(*files):
+    """What a library depends on: the compiler and these files of the emulator."""
     compiler = os.path.realpath(find_compiler())
     stat = os.stat(compiler)
     digest = hashlib.sha256(
         f"{compiler} {stat.st_size} {stat.st_mtime_ns} {os.uname().machine}".encode()
     )
-    for file in sorted([*INCLUDE.glob("*.h"), *SOURCES.iterdir(), Path(__file__)]):
+    for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
 
@@ -162,27 +179,19 @@ def build_runtime(fibers="native"):
 
     Parameters
     ----------
-    fibers : "native" (our own context switch) or "ucontext" (POSIX's, the only one on some machines)
+    fibers : "native" (our own context switch) or "ucontext" (POSIX's, where there is no other)
     """
-    folder, key = cache_folder(), f"runtime-{fibers}-{_toolchain()[:32]}"
+    headers = [INCLUDE / f"emu_{name}.h" for name in ("memory", "runtime", "vectors", "warp")]
+    sources = sorted(SOURCES.iterdir())
+    key = f"runtime-{fibers}-{_toolchain(*sources, *headers, Path(__file__))[:32]}"
+    folder = cache_folder()
     if _cached(folder, key) is None:
 
         def make(work):
             library = work / "runtime.so"
             macro = ["-DEMU_UCONTEXT"] if fibers == "ucontext" else []
-            sources = sorted(map(str, SOURCES.glob("*.cpp")))
-            _run(
-                [
-                    find_compiler(),
-                    *COMMON,
-                    "-O2",
-                    "-g1",
-                    "-fvisibility=hidden",
-                    "-shared",
-                    "-pthread",
-                ]
-                + [*macro, *sources, "-o", str(library)]
-            )
+            files = [str(file) for file in sources if file.suffix == ".cpp"]
+            _run([find_compiler(), *COMMON, *RUNTIME, *macro, *files, "-o", str(library)])
             return library, {}
 
         _publish(folder, key, make)
@@ -210,7 +219,8 @@ def build_kernels(
     runtime = build_runtime(fibers)
     options = _options(options)
     mode = CHECKED if checked else FAST
-    identity = [_toolchain(), runtime, text, name, options, list(expressions), mode, str(folder)]
+    tools = _toolchain(*sorted(INCLUDE.glob("*.h")), *sorted(HERE.glob("*.py")))
+    identity = [tools, runtime, text, name, options, list(expressions), mode, str(folder)]
     preprocessed = None
     if re.search(r'^\s*#\s*include\s*"', text, re.M):  # the included files count, too
         preprocessed = _preprocess(text, name, options, folder, mode)
@@ -221,19 +231,13 @@ def build_kernels(
     if about is None:
         if preprocessed is None:
             preprocessed = _preprocess(text, name, options, folder, mode)
-        about = _publish(
-            place, key, lambda work: _compile(work, preprocessed, name, expressions, mode, runtime)
-        )
-    return Library(
-        str(place / f"{key}.so"),
-        tuple(about["kernels"]),
-        tuple(about["templates"]),
-        {k: tuple(v) for k, v in about["shared"].items()},
-        {k: tuple(v) for k, v in about["variables"].items()},
-        about["dynamic"],
-        about["anchor"],
-        about["granule"],
-    )
+
+        def make(work):
+            return _compile(work, preprocessed, name, expressions, checked, runtime)
+
+        about = _publish(place, key, make)
+    about = {k: v for k, v in about.items() if k != "sha256"}
+    return Library(path=str(place / f"{key}.so"), **about)
 
 
 def _options(options):
@@ -259,149 +263,46 @@ def _preprocess(text, name, options, folder, mode):
     ]
     if folder is not None:
         command += ["-iquote", str(folder)]
-    # As if the text came from the file: g++ names it in its complaints and in the debugger's tables.
+    # As if the text came from the file: g++ names it in its complaints and the debugger's tables.
     marked = f'# 1 "{name}"\n{text}\n'
-    return _run([*command, *options, "-x", "c++", "-"], text=marked, names=(name,))
+    out = _run([*command, *options, "-x", "c++", "-"], text=marked, names=(name,))
+    return out.replace('"<stdin>"', f'"{name}"')
 
 
-def _compile(work, text, name, expressions, mode, runtime):
-    _refuse_ptx(text, name)
-    plain, templates, bounds = _find_kernels(text)
-    entries = [(k, bounds.get(k, "")) for k in plain]
-    entries += [(e, bounds.get(e.split("<")[0].split("::")[-1].strip(), "")) for e in expressions]
-    source, kernel_object, library = work / "kernel.ii", work / "kernel.o", work / "kernel.so"
-    table = "".join(
-        f"    emu_describe({json.dumps(k)}, &{k}{', ' + b if b and k in plain else ''}),\n"
-        for k, b in entries
-    )
-    source.write_text(
-        _replace_marks(text) + '\n# 1 "<the emulator\'s table of kernels>"\n'
-        'extern "C" __attribute__((visibility("default"))) const emu_kernel *emu_kernels() {\n'
-        f"static const emu_kernel table[] = {{\n{table}    {{}}}};\nreturn table;\n}}\n"
-    )
-    compiler = find_compiler()
-    _run(
-        [compiler, *COMMON, *KERNEL, *mode, "-c", str(source), "-o", str(kernel_object)],
-        names=(name,),
-    )
-    undefined = _symbols(kernel_object)
-    dynamic = [s.name for s in undefined if s.section == "UND" and s.type == "TLS"]
+def _compile(work, text, name, expressions, checked, runtime):
+    """Compile and link; returns the library and its description."""
+    refuse_ptx(text, INCLUDE)
+    kernels = find_kernels(text)
+    source, assembly = work / "kernel.ii", work / "kernel.s"
+    made, library = work / "kernel.o", work / "kernel.so"
+    source.write_text(replace_marks(text) + kernel_table(kernels, expressions))
+    compile_it = [find_compiler(), *COMMON, *KERNEL, *(CHECKED if checked else FAST), str(source)]
+    if checked:
+        _run([*compile_it, "-S", "-o", str(assembly)], names=(name,))
+        assembly.write_text(pad_shared(assembly.read_text()))
+        _run([find_compiler(), "-c", str(assembly), "-o", str(made)])
+    else:
+        _run([*compile_it, "-c", "-o", str(made)], names=(name,))
+    undefined = [s for s in _symbols(made) if s.section == "UND"]
+    dynamic = [s.name for s in undefined if s.type == "TLS"]
     extra = work / "shared.c"
     extra.write_text(_shared_memory(dynamic))
-    _run(
-        [
-            compiler,
-            "-shared",
-            "-fPIC",
-            "-w",
-            "-g0",
-            "-O1",
-            "-fvisibility=hidden",
-            "-x",
-            "c",
-            str(extra),
-        ]
-        + [
-            "-x",
-            "none",
-            str(kernel_object),
-            runtime,
-            "-Wl,-Bsymbolic",
-            "-Wl,-z,defs",
-            "-o",
-            str(library),
-        ],
-        names=(name,),
-    )
+    link = [find_compiler(), *LINK, *(WRAPPED if checked else ())]
+    _run([*link, "-x", "c", str(extra), "-x", "none", str(made), runtime, "-o", str(library)])
     defined = [s for s in _symbols(library) if s.section != "UND"]
-    linked = [s for s in defined if s.type == "TLS"]
-    place = {s.name: (s.value, s.size) for s in linked}
+    place = {s.name: (s.value, s.size) for s in defined if s.type == "TLS"}
     own = {"emu_anchor_place", "emu_dynamic_shared", *dynamic}
     return library, {
-        "kernels": [k for k, _ in entries],
-        "templates": templates,
+        "kernels": [*kernels.plain, *expressions],
+        "templates": kernels.templates,
         "shared": {n: where for n, where in place.items() if n not in own},
         "variables": {s.name: (s.value, s.size) for s in defined if s.type == "OBJECT" and s.size},
         "dynamic": place["emu_dynamic_shared"][0] if dynamic else None,
+        "dynamic_name": " or ".join(dynamic),
         "anchor": place["emu_anchor_place"][0],
         "granule": _granule(undefined),
+        "parameters": kernels.parameters,
     }
-
-
-def _refuse_ptx(text, name):
-    """Inline PTX is for a GPU's assembler; g++ would hand it to the CPU's, whose errors help nobody."""
-    file, line = None, 0
-    for row in text.splitlines():
-        mark = re.match(r'# (\d+) "(.*?)"', row)
-        if mark:
-            line, file = int(mark[1]), mark[2]
-            continue
-        if not Path(file or "").is_relative_to(INCLUDE) and not (file or "").startswith("/usr/"):
-            if re.search(r"\b(asm|__asm__|__asm)\b\s*(volatile|__volatile__)?\s*\(", row):
-                raise EmulatorError(
-                    "inline PTX (asm) is out of the emulator's reach, and so are cp.async, TMA and wgmma; "
-                    "run this kernel on a GPU",
-                    kind="compile",
-                    file=file,
-                    line=line,
-                )
-        line += 1
-
-
-def _balanced(text, start):
-    """The end of the parenthesis that opens at `start`."""
-    depth = 0
-    for i in range(start, len(text)):
-        depth += {"(": 1, ")": -1}.get(text[i], 0)
-        if depth == 0:
-            return i + 1
-    return len(text)
-
-
-def _find_kernels(text):
-    """The names of kernels and kernel templates, and the first of __launch_bounds__ by name."""
-    plain, templates, bounds = [], [], {}
-    for mark in re.finditer(r"\b__emu_global__\b", text):
-        after = re.sub(r"^#.*$", "", text[mark.end() : mark.end() + 4000], flags=re.M)
-        bound, position = "", 0
-        while True:
-            call = re.compile(r"([A-Za-z_]\w*)\s*\(").search(after, position)
-            if call is None:
-                break
-            end = _balanced(after, call.end() - 1)
-            if call[1] in ("__attribute__", "__emu_launch_bounds__", "alignas"):
-                if call[1] == "__emu_launch_bounds__":
-                    bound = after[call.end() : end - 1]
-                position = end
-                continue
-            before = re.sub(
-                r"^#.*$", "", text[max(0, mark.start() - 2000) : mark.start()], flags=re.M
-            )
-            before = re.sub(r"(\s|\bstatic\b|\binline\b|\bvoid\b|\bextern\b)*$", "", before)
-            names = templates if before.endswith(">") else plain
-            if call[1] not in names:
-                names.append(call[1])
-            if bound:
-                bounds[call[1]] = bound
-            break
-    return plain, templates, bounds
-
-
-def _replace_marks(text):
-    out, position = [], 0
-    for mark in re.finditer(r"\b__emu_(launch_bounds__\s*\(|shared__(\s+alignas\s*\()?)", text):
-        out.append(text[position : mark.start()])
-        position = mark.end()
-        if mark[0].startswith("__emu_launch"):
-            position = _balanced(text, mark.end() - 1)
-        elif mark[2]:  # g++ has alignas in front of the declaration only; nvcc also here
-            position = _balanced(text, mark.end() - 1)
-            value = text[mark.end() : position - 1]
-            out.append(f"thread_local __attribute__((aligned(emu_alignment<{value}>())))")
-        else:
-            out.append("thread_local")
-    out.append(text[position:])
-    return re.sub(r"\b__emu_global__\b", "", "".join(out))
 
 
 def _shared_memory(names):
@@ -413,7 +314,8 @@ def _shared_memory(names):
     region = f"__thread char emu_dynamic_shared[{DYNAMIC_BYTES}] __attribute__((aligned(1024)));\n"
     return (
         "__thread char emu_anchor_place;\n"
-        '__attribute__((visibility("default"))) void *emu_anchor(void) { return &emu_anchor_place; }\n'
+        '__attribute__((visibility("default"))) '
+        "void *emu_anchor(void) { return &emu_anchor_place; }\n"
         + (region + aliases if names else "")
     )
 

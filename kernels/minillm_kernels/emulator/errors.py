@@ -6,7 +6,7 @@ __all__ = ["EmulatorError"]
 
 
 class EmulatorError(UserError):
-    """What is wrong with a kernel or a launch: one line, with the .cu file's line where there is one.
+    """What is wrong with a kernel or a launch: one line, which names the .cu file's where it can.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""One launch: limits checked, arguments laid out, blocks run, and what went wrong told in one line."""
+"""One launch: limits checked, arguments laid out, blocks run, what went wrong told in one line."""
 
 import contextlib
 import contextvars
@@ -9,14 +9,12 @@ import re
 import subprocess
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from minillm.cores import available_cores
-from minillm_kernels.emulator.arguments import RawParameter, pack
+from minillm_kernels.emulator.arguments import RawParameter
 from minillm_kernels.emulator.build import DYNAMIC_BYTES, STATIC_BYTES, build_runtime
 from minillm_kernels.emulator.errors import EmulatorError
 
-__all__ = ["Settings", "emulator_settings", "launch", "settings"]
+__all__ = ["Settings", "coordinates", "emulator_settings", "lines_of", "run", "settings"]
 
 MAX_GRID = (2**31 - 1, 65535, 65535)  # CUDA C++ Programming Guide, "Technical Specifications"
 MAX_BLOCK = (1024, 1024, 64)
@@ -41,7 +39,7 @@ class Settings:
     fibers: str = "native"
 
 
-_settings = contextvars.ContextVar("emulator_settings", default=Settings())
+_settings = contextvars.ContextVar("emulator_settings", default=Settings())  # noqa: B039 - frozen
 
 
 def settings():
@@ -84,6 +82,8 @@ class Request(ctypes.Structure):
         ("block", ctypes.c_uint32 * 3),
         ("workers", ctypes.c_int32),
         ("shuffle", ctypes.c_int32),
+        ("anchor", ctypes.c_void_p),
+        ("anchor_offset", ctypes.c_uint64),
     )
 
 
@@ -120,7 +120,7 @@ def dimensions(what, value, limits):
     numbers = tuple(int(n) for n in value)
     if not 1 <= len(numbers) <= 3:
         raise EmulatorError(f"{what} must have 1 to 3 numbers, got {value!r}")
-    numbers = (numbers + (1, 1))[:3]
+    numbers = (*numbers, 1, 1)[:3]
     for axis, n, limit in zip("xyz", numbers, limits, strict=True):
         if not 1 <= n <= limit:
             raise EmulatorError(f"{what}.{axis} must be 1 to {limit}, got {n}")
@@ -138,13 +138,14 @@ def check_limits(kernel, grid, block, shared_mem):
         )
     if kernel.most_threads and threads > kernel.most_threads:
         raise EmulatorError(
-            f"{kernel.name}: __launch_bounds__ promises at most {kernel.most_threads} threads a block, got {threads}"
+            f"{kernel.name}: __launch_bounds__ promises at most {kernel.most_threads} threads a "
+            f"block, got {threads}"
         )
     static = kernel.shared_size_bytes
     if static > STATIC_BYTES:
         raise EmulatorError(
-            f"{kernel.name} declares {static} bytes of __shared__ variables; at most {STATIC_BYTES} can be static, "
-            "more must be dynamic (extern __shared__)"
+            f"{kernel.name} declares {static} bytes of __shared__ variables; at most "
+            f"{STATIC_BYTES} can be static, more must be dynamic (extern __shared__)"
         )
     if shared_mem < 0 or shared_mem + static > DYNAMIC_BYTES:
         raise EmulatorError(
@@ -154,35 +155,22 @@ def check_limits(kernel, grid, block, shared_mem):
     if shared_mem > max(STATIC_BYTES - static, kernel.max_dynamic_shared_size_bytes):
         raise EmulatorError(
             f"{kernel.name}: more than {STATIC_BYTES} bytes of shared memory ({static} static, "
-            f"shared_mem={shared_mem}) must be allowed first: kernel.max_dynamic_shared_size_bytes = {shared_mem}"
+            f"shared_mem={shared_mem}) must be allowed first: "
+            f"kernel.max_dynamic_shared_size_bytes = {shared_mem}"
         )
     return grid, block
 
 
-def launch(
-    kernel,
-    entry,
-    grid,
-    block,
-    args,
-    values=None,
-    *,
-    workers=None,
-    shuffle=False,
-    checker=None,
-    seed=None,
-):
+def run(kernel, entry, grid, block, values, **more):
     """Run a kernel and wait for it.
 
     Parameters
     ----------
     kernel : module.Kernel
     entry : ctypes pointer to the library's emu_kernel
-    grid, block : three numbers each
-    args : what the user passed, checked here
-    values : the packed arguments instead, where they have been checked already
-    shuffle : whether threads get a new order after each barrier
-    checker : handle of the C++ checker, None without
+    grid, block : three numbers each, checked
+    values : the arguments as `pack` gives them; an int in an array's place is an address
+    more : fields of Request, in the place of the settings'
 
     Raises
     ------
@@ -190,28 +178,29 @@ def launch(
         for what went wrong in the kernel.
     """
     now = settings()
-    lib = runtime(now.fibers)
-    values = pack(kernel.name, kernel.parameters, args) if values is None else values
+    library = runtime(now.fibers)
     pointers, keep = lay_out(values)
-    workers = workers or now.workers or available_cores()
-    request = Request(
-        kernel=ctypes.cast(entry, ctypes.c_void_p).value,
-        arguments=pointers,
-        checker=checker,
-        seed=(now.seed if seed is None else seed) & (2**64 - 1),
-        grid=grid,
-        block=block,
-        workers=max(1, min(workers, MAX_WORKERS)),
-        shuffle=shuffle,
+    workers = now.workers or available_cores()
+    request = {"seed": now.seed, "workers": max(1, min(workers, MAX_WORKERS)), **more}
+    request["seed"] &= 2**64 - 1
+    handle = library.emu_start(
+        ctypes.byref(
+            Request(
+                kernel=ctypes.cast(entry, ctypes.c_void_p).value,
+                arguments=pointers,
+                grid=grid,
+                block=block,
+                **request,
+            )
+        )
     )
-    handle = lib.emu_start(ctypes.byref(request))
     try:
-        wait(lib, handle)
+        wait(library, handle)
         outcome = Outcome()
-        if lib.emu_outcome_of(handle, ctypes.byref(outcome)):
+        if library.emu_outcome_of(handle, ctypes.byref(outcome)):
             raise failure(kernel, outcome)
     finally:
-        lib.emu_end(handle)
+        library.emu_end(handle)
         del keep
 
 
@@ -300,7 +289,3 @@ def lines_of(library, offsets, name):
 
 def _is_own(file, name):
     return os.path.basename(file) == os.path.basename(name)
-
-
-def null_array():
-    return np.empty(0, np.uint8)

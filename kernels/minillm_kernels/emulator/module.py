@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from minillm_kernels.emulator import report
-from minillm_kernels.emulator.arguments import Parameter
+from minillm_kernels.emulator.arguments import Parameter, pack
 from minillm_kernels.emulator.build import build_kernels
 from minillm_kernels.emulator.errors import EmulatorError
 from minillm_kernels.emulator.launch import (
     RawKernelEntry,
     check_limits,
-    launch,
     lines_of,
+    run,
     settings,
 )
 
-__all__ = ["Kernel", "RawModule"]
+__all__ = ["Kernel", "RawModule", "base_of"]
 
 
 class RawModule:
@@ -87,12 +87,12 @@ class RawModule:
         return self._kernels[name]
 
     def get_global(self, name):
-        """A __device__ or __constant__ variable's memory, as a NumPy array of bytes to view and fill."""
+        """A __device__ or __constant__ variable: its bytes as a NumPy array, to view or fill."""
         built, loaded = self.library(False, settings().fibers)
         if name not in built.variables:
             raise EmulatorError(f"{self.name} has no __device__ or __constant__ variable {name!r}")
         offset, size = built.variables[name]
-        return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(_base(loaded) + offset))
+        return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(base_of(loaded) + offset))
 
 
 class Kernel:
@@ -120,19 +120,19 @@ class Kernel:
         table, index = loaded.emu_kernels(), built.kernels.index(self.name)
         return ctypes.pointer(table[index])
 
-    def locate(self, pc, checked=None):
+    def locate(self, pc):
         """(file, line) of an address in the kernel's code, or None."""
-        checked = report.active() is not None if checked is None else checked
-        built, loaded = self.module.library(checked, settings().fibers)
-        return lines_of(built.path, [pc - _base(loaded)], self.module.name)[0]
+        built, loaded = self.module.library(report.active() is not None, settings().fibers)
+        return lines_of(built.path, [pc - base_of(loaded)], self.module.name)[0]
 
     def __call__(self, grid, block, args, *, shared_mem=0):
         grid, block = check_limits(self, grid, block, shared_mem)
+        values = pack(self.name, self.parameters, args)
         watching = report.active()
         if watching is None:
-            launch(self, self.entry(False), grid, block, args)
+            run(self, self.entry(False), grid, block, values)
         else:
-            watching.run(self, grid, block, args, shared_mem)
+            watching.run(self, grid, block, values, shared_mem)
 
 
 def _static_bytes(built, kernel):
@@ -152,7 +152,7 @@ def _static_bytes(built, kernel):
     )
 
 
-def _base(loaded):
+def base_of(loaded):
     """Where a library lies in memory."""
 
     class Information(ctypes.Structure):

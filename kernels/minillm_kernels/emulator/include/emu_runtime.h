@@ -41,6 +41,8 @@
 #define EMU_STACK_BYTES (128 * 1024)  // the kernel's frames; a power of two
 #define EMU_MAX_DYNAMIC_SHARED (227 * 1024)
 
+#define EMU_HAS_FAIL
+
 struct emu_worker;
 
 struct emu_thread {
@@ -77,6 +79,7 @@ int emu_barrier(int kind, int predicate, const char *file, int line);
 void emu_fence();
 void emu_yield();  // lets the block's other threads run: for one that waits for them in a loop
 [[noreturn]] void emu_trap(const char *file, int line);
+// Ends the launch with an error of this kind; a header's way to refuse what a GPU could not do.
 [[noreturn]] void emu_fail(const char *kind, const char *file, int line, const char *message);
 }
 
@@ -94,6 +97,8 @@ EMU_INLINE void __threadfence() { emu_fence(); }
 EMU_INLINE void __threadfence_block() { emu_fence(); }
 EMU_INLINE void __threadfence_system() { emu_fence(); }
 EMU_INLINE void __trap(EMU_HERE) { emu_trap(file, line); }
+
+#define EMU_UNWATCHED __attribute__((no_sanitize("thread")))
 
 // ---- a kernel's description, for launch.py to check arguments by, and the call itself ------------
 
@@ -139,7 +144,7 @@ constexpr uint32_t emu_size() {
 }
 
 template <class P>
-emu_parameter emu_describe_parameter() {
+EMU_UNWATCHED emu_parameter emu_describe_parameter() {
     using Value = std::remove_cv_t<P>;
     using Element = std::remove_pointer_t<Value>;
     return {emu_kind<Value>(),  emu_kind<Element>(),    std::is_const<Element>::value,
@@ -149,16 +154,17 @@ emu_parameter emu_describe_parameter() {
 template <class... P>
 struct emu_caller {
     template <size_t... I>
-    static void with(void (*function)(P...), void **arguments, std::integer_sequence<size_t, I...>) {
+    EMU_UNWATCHED static void with(void (*function)(P...), void **arguments, std::integer_sequence<size_t, I...>) {
         function(*(std::remove_cv_t<P> *)arguments[I]...);
     }
-    static void call(void (*function)(), void **arguments) {
+    EMU_UNWATCHED static void call(void (*function)(), void **arguments) {
         with((void (*)(P...))function, arguments, std::index_sequence_for<P...>());
     }
 };
 
 template <class... P>
-emu_kernel emu_describe(const char *name, void (*function)(P...), int most_threads = 0, int = 0) {
+EMU_UNWATCHED emu_kernel emu_describe(const char *name, void (*function)(P...), int most_threads = 0,
+                                      int = 0) {
     static const emu_parameter parameters[] = {emu_describe_parameter<P>()..., {}};
     return {name, (void (*)())function, &emu_caller<P...>::call, parameters, (int)sizeof...(P), most_threads};
 }

@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "checker.h"
 #include "scheduler.h"
 
 using namespace emu;
@@ -102,6 +103,8 @@ void give_worker(std::unique_ptr<emu_worker> worker) {
 struct Running {
     Launch launch;
     uint64_t blocks, factor, shift, chunk;
+    void *(*anchor)() = nullptr;  // where the library's shared memory lies, for the checker
+    uint64_t anchor_offset = 0;
     std::vector<std::thread> threads;
     std::mutex mutex;
     std::condition_variable ended;
@@ -159,6 +162,10 @@ void work(Running *running) {
         worker->failure.kind = "memory";
         worker->failure.message = "there is no memory for the threads' stacks";
     }
+    if (launch.checker) {
+        launch.checker->shared = (uintptr_t)running->anchor() - running->anchor_offset;
+        the_checker = launch.checker;
+    }
     while (ready && !worker->failed && !launch.stop) {
         uint64_t first = launch.next_block.fetch_add(running->chunk);
         if (first >= running->blocks) break;
@@ -170,6 +177,7 @@ void work(Running *running) {
             if (noted.signal && !worker->failed) explain_signal(worker.get());
         }
     }
+    if (launch.checker) the_checker = nullptr;
     current_worker = nullptr;
     stack.ss_flags = SS_DISABLE;
     sigaltstack(&stack, nullptr);
@@ -197,6 +205,8 @@ struct emu_request {
     uint64_t seed;
     uint32_t grid[3], block[3];
     int32_t workers, shuffle;
+    void *(*anchor)();
+    uint64_t anchor_offset;
 };
 
 struct emu_outcome {
@@ -218,6 +228,8 @@ EXPORT void *emu_start(const emu_request *request) {
     launch.block = {request->block[0], request->block[1], request->block[2]};
     launch.seed = request->seed;
     launch.shuffle = request->shuffle != 0;
+    running->anchor = request->anchor;
+    running->anchor_offset = request->anchor_offset;
     uint64_t n = (uint64_t)launch.grid.x * launch.grid.y * launch.grid.z;
     running->blocks = n;
     Random random;

@@ -269,6 +269,8 @@ void emu_worker::perform(int first, unsigned mask) {
     Lane *warp_lanes = lane + first;
     const Lane &mine = lane[current];
     int operation = mine.operation;
+    if (launch->checker && mask == (warp[first / lanes].exist & ~warp[first / lanes].exited))
+        checker_converged(launch->checker, first / lanes);
     if (operation == EMU_SYNCWARP) {
         if (launch->checker) checker_syncwarp(launch->checker, first / lanes, mask);
         return;
