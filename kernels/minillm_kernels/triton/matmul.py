@@ -134,7 +134,8 @@ def _plain(call):
     """Launch the kernel for any GPU; returns the sums of columns by tile, or None."""
     a, b, c, m, n, k = (call[name] for name in ("a", "b", "c", "M", "N", "K"))
     batches, splits = c.numel() // (m * n), _splits(call)
-    launch = call | {"EVEN_K": k % 64 == 0, "SPLITS": splits, "stride_cm": n, "stride_cz": m * n}
+    launch = call | {"EVEN_K": k % 64 == 0, "SPLITS": splits, "stride_cz": m * n}
+    launch["stride_cm"] = n if splits > 1 else c.stride(-2)
     for name, x, (down, across) in (("a", a, "mk"), ("b", b, "kn")):
         launch |= {f"stride_{name}{down}": x.stride(-2), f"stride_{name}{across}": x.stride(-1)}
         launch[f"stride_{name}z"] = x.stride(0) if x.ndim == 3 else 0
@@ -159,7 +160,7 @@ def _persistent(call):
     """Launch Hopper's kernel of resident blocks; returns the sums of columns by tile, or None."""
     a, b, c, m, n = (call[name] for name in ("a", "b", "c", "M", "N"))
     blocks = device.multiprocessors()
-    launch = call | _descriptors(a, b) | {"stride_c": n, "PROGRAMS": blocks}
+    launch = call | _descriptors(a, b) | {"stride_c": c.stride(0), "PROGRAMS": blocks}
     if call["HAS_SUMS"]:
         launch["sums"] = _zeros(triton.cdiv(m, 128), n, a)
 
@@ -188,7 +189,7 @@ def _stream_k(call):
     rows = 16
     grid = (tiles * (STREAM["BM"] // rows),)
     check_grid("matmul", grid)
-    add_parts[grid](parts, c, m, n, k, n, call["ADD"], call["SUM"], **sizes, ROWS=rows)
+    add_parts[grid](parts, c, m, n, k, c.stride(0), call["ADD"], call["SUM"], **sizes, ROWS=rows)
 
 
 def _kernel_for(call):
@@ -229,6 +230,7 @@ def _descriptors(a, b):
 def _splits(call):
     """Into how many pieces to cut K, where the tiles are too few for the chip; 1 mostly."""
     plain = call["EPILOGUE"] == "none" and not call["HAS_BIAS"] and call["a"].ndim == 2
+    plain = plain and call["c"].is_contiguous()
     tiles = triton.cdiv(call["M"], 64) * triton.cdiv(call["N"], 64)
     most = min(device.multiprocessors() // tiles, call["K"] // 1024, 64)
     return max(most, 1) if plain else 1
@@ -276,11 +278,15 @@ def _check(a, b, bias, epilogue, other, keep, sums, out, add):
         raise ValueError("matmul: sums come with an epilogue that reads other, and with no bias")
     if add and (out is None or epilogue != "none"):
         raise ValueError("matmul: add needs out, and the epilogue 'none'")
-    if out is not None and (out.shape != (*a.shape[:-1], n) or not out.is_contiguous()):
-        raise ValueError(
-            f"matmul: out must be in rows, of shape {(*a.shape[:-1], n)}, got {tuple(out.shape)} "
-            f"of strides {out.stride()}"
-        )
+    if out is not None:
+        shape = (*a.shape[:-1], n)
+        alone = out.ndim == 2 and not keep and other is None  # rows may then lie further apart
+        in_rows = alone and out.stride(-1) == 1 and out.stride(-2) >= n
+        if out.shape != shape or not (in_rows or out.is_contiguous()):
+            raise ValueError(
+                f"matmul: out must be in rows, of shape {tuple(shape)}, got {tuple(out.shape)} "
+                f"of strides {out.stride()}"
+            )
 
 
 def configurations():
