@@ -12,6 +12,7 @@ from minillm.models import gpt
 from minillm.optim import AdamW
 from minillm.tree import leaves
 from minillm_kernels.bench.row import Case, Row
+from minillm_kernels.bench.vendor import products_by
 from minillm_kernels.precision import precision
 
 __all__ = ["ROWS", "gpt2_shapes"]
@@ -80,8 +81,6 @@ class OurStep:
         self.loss = None
 
     def __call__(self):
-        from minillm_kernels.triton.matmul import products_by
-
         with minillm.backend("triton"), precision("bf16"), products_by(self.products):
             self.loss, cache = gpt.loss(
                 self.params, ids=self.ids, targets=self.targets, config=self.config
