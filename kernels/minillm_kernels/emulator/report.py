@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from minillm_kernels.emulator import checked
 from minillm_kernels.emulator.errors import EmulatorError
+from minillm_kernels.emulator.page import render
 
 __all__ = ["Finding", "LineCount", "Report", "active", "checking", "launch_report"]
 
@@ -35,7 +36,8 @@ class Finding:
     message : one sentence, with the lines, threads and bytes
     count : how often it was seen
     thread, block : of the first time
-    other_line, other_thread, other_block : of a race, the other access; the first one is a write
+    other_line, other_thread, other_block : of a race, the access that comes first in a thread's
+        course; something that orders them is missing between it and `line`
     within_warp : of a race, whether __syncwarp would do in the place of __syncthreads
     kernel : name
     """
@@ -122,11 +124,13 @@ class Report:
     lines : list of LineCount, by line
     seed : of the threads' order; the same seed gives the same order and the same report
     launches : how many were checked
+    sources : {file's name: its text}, for the page that a notebook shows
     """
 
     def __init__(self, seed, options):
         self.seed, self.options = seed, options
         self.findings, self._lines, self.launches = [], {}, 0
+        self.sources = {}
 
     @property
     def lines(self):
@@ -144,6 +148,7 @@ class Report:
     def run(self, kernel, grid, block, values, shared_mem):
         """Launch a kernel with every access watched."""
         self.launches += 1
+        self.sources[kernel.module.name] = kernel.module.code
         launched = checked.Launch(kernel, shared_mem, self.options)
         try:
             launched.run(grid, block, values, self.seed)
@@ -192,6 +197,9 @@ class Report:
                 file=first.file,
                 line=first.line,
             )
+
+    def _repr_html_(self):
+        return render(self, self.sources)
 
     def __str__(self):
         launches = f"{self.launches} launch{'es' * (self.launches != 1)} checked, seed {self.seed}"

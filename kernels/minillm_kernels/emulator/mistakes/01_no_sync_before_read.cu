@@ -2,13 +2,13 @@
 //
 // Wrong: a thread reads what another thread of the block wrote to shared memory, with no barrier between.
 // On a GPU it goes right within a warp and wrong, now and then, between warps.
-// Found: race, at the read. Often also: uninitialised shared memory, since the write may not have come yet.
+// Found: race, between the write and the read. Often also: uninitialised shared memory, since the write may not have come yet.
 // Mended: __syncthreads() between the writes and the reads.
 
 extern "C" __global__ void backwards(const float* x, float* y) {
     __shared__ float tile[256];
     const int i = threadIdx.x;
-    tile[i] = x[blockIdx.x * 256 + i];
+    tile[i] = x[blockIdx.x * 256 + i];       // <- found: race
 #ifdef MENDED
     __syncthreads();
 #endif

@@ -2,7 +2,7 @@
 //
 // Wrong: a fast thread comes round the loop and overwrites the tile while a slow one still reads the
 // last one (a write after a read). The barrier before the product doesn't help: it is on the other side.
-// Found: race, at the write of the next tile.
+// Found: race, between the writes of the next tile and the read of this one.
 // Mended: a second __syncthreads() at the loop's end.
 
 extern "C" __global__ void matmul(const float* a, const float* b, float* c, int n) {
@@ -14,7 +14,7 @@ extern "C" __global__ void matmul(const float* a, const float* b, float* c, int 
         right[threadIdx.y][threadIdx.x] = b[(k + threadIdx.y) * n + column];  // <- found: race
         __syncthreads();
         for (int i = 0; i < 16; ++i)
-            sum += left[threadIdx.y][i] * right[i][threadIdx.x];
+            sum += left[threadIdx.y][i] * right[i][threadIdx.x];  // <- found: race
 #ifdef MENDED
         __syncthreads();
 #endif
