@@ -12,7 +12,7 @@ from minillm.ops._state import Registry
 from minillm_kernels.cuda.attention import ONLINE, TILED, backward, forward, refusal
 from minillm_kernels.require import emulated
 
-__all__ = ["attend", "attend_backward", "can_attend"]
+__all__ = ["attend", "attend_backward", "can_attend", "check_place", "contiguous"]
 
 
 def flash_attention(q, k, v, bias=None, *, causal=False, mask=None, scale=None, block=128):
@@ -44,11 +44,7 @@ def can_attend(q, k, v, bias, mask):
         for arguments that do not fit together, or an array that no kernel can reach.
     """
     for name, array in (("q", q), ("k", k), ("v", v)):
-        if isinstance(array, np.ndarray) and not emulated():
-            raise ValueError(
-                f"{name} must be a CuPy array, got a NumPy array, which lies in the computer's "
-                "memory: send it to the GPU by cupy.asarray"
-            )
+        check_place(name, array)
     check_attention(q, k, v, bias, mask)
     return bias is None and rung_for(q, v) is not None
 
@@ -70,6 +66,15 @@ def attend(q, k, v, *, causal, mask, scale):
 def attend_backward(dout, saved):
     """The gradients of q, k, v, and None for the bias."""
     return *backward(contiguous(dout), saved), None
+
+
+def check_place(name, array):
+    """Refuse an array of the computer's memory where the kernels run on a GPU."""
+    if isinstance(array, np.ndarray) and not emulated():
+        raise ValueError(
+            f"{name} must be a CuPy array, got a NumPy array, which lies in the computer's "
+            "memory: send it to the GPU by cupy.asarray"
+        )
 
 
 def contiguous(array):

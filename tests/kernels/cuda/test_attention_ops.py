@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 import minillm
 from minillm import gradcheck
 from minillm.ops import flash_attention, multi_head_attention, scaled_dot_product_attention
+from minillm.ops._state import Registry
+from minillm_kernels import backend_cupy  # noqa: F401  (all its pairs register)
 from minillm_kernels.cuda import flash_attention as module
 from tests.kernels.harness import epsilon
 from tests.ops.harness import strided
@@ -107,6 +109,11 @@ def test_gradient_checker(op, D):
     with minillm.backend("cupy"):
         report = gradcheck.check_op(op, [*args, None], {"causal": True, "mask": mask})
     assert report.passed, report
+
+
+def test_both_ops_are_registered():
+    for op in OPS:
+        assert Registry.ops[op.__name__]["cupy"][0].__module__.startswith("minillm_kernels.cuda")
 
 
 def test_multi_head_attention_is_made_of_them(place):

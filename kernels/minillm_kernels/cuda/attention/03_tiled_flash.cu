@@ -123,7 +123,7 @@ struct Mask { // of one (batch, head)
     }
 };
 
-extern "C" __global__ void __launch_bounds__(THREADS) flash_forward(
+extern "C" __global__ void __launch_bounds__(THREADS, 2) flash_forward(
     const REAL *q, const REAL *k, const REAL *v, const bool *mask, long long mask_b,
     long long mask_h, long long mask_t, long long mask_s, REAL *out, REAL *log_sum, int H, int G,
     int T, int S, int diagonal, REAL scale)
@@ -188,7 +188,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) flash_forward(
 
 // delta = sum(dout * out), which is sum(weights * dweights) over all keys: what softmax's backward
 // takes from each dweight. 16 lanes share a row.
-extern "C" __global__ void __launch_bounds__(THREADS) flash_delta(
+extern "C" __global__ void __launch_bounds__(THREADS, 2) flash_delta(
     long long rows, const REAL *dout, const REAL *out, REAL *delta)
 {
     const long long n = (long long)blockIdx.x * SIDE + threadIdx.y;
@@ -217,7 +217,7 @@ __device__ void weigh(REAL (&weights)[TILE / SIDE][TILE / SIDE],
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) flash_dq(
+extern "C" __global__ void __launch_bounds__(THREADS, 2) flash_dq(
     const REAL *q, const REAL *k, const REAL *v, const bool *mask, long long mask_b,
     long long mask_h, long long mask_t, long long mask_s, const REAL *dout, const REAL *log_sum,
     const REAL *delta, REAL *dq, int H, int G, int T, int S, int diagonal, REAL scale)
@@ -252,7 +252,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) flash_dq(
     store_rows(dq + head * T * D, sum, scale, t0, T);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) flash_dkv(
+extern "C" __global__ void __launch_bounds__(THREADS, 2) flash_dkv(
     const REAL *q, const REAL *k, const REAL *v, const bool *mask, long long mask_b,
     long long mask_h, long long mask_t, long long mask_s, const REAL *dout, const REAL *log_sum,
     const REAL *delta, REAL *dk, REAL *dv, int H, int G, int T, int S, int diagonal, REAL scale)
