@@ -69,7 +69,8 @@ __device__ Value across_block(Value value, Value nothing)
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     if (lane == 0) of_warp[warp] = value;
     __syncthreads();
-    return across_warp(lane < blockDim.x / 32 ? of_warp[lane] : nothing);
+    value = lane < blockDim.x / 32 ? of_warp[lane] : nothing;
+    return across_warp(value);
 }
 
 // Grid: a block a row. Block: a multiple of 32 threads, at most MOST_THREADS.
