@@ -1,5 +1,6 @@
 """Rungs 01 to 08 of the matmul ladder: right on the emulator or a GPU, and wrong ones found."""
 
+import contextlib
 import os
 
 os.environ.setdefault("MINILLM_EMULATE", "1")
@@ -12,8 +13,11 @@ from hypothesis import strategies as st
 
 from minillm.errors import UserError
 from minillm_kernels.cuda.matmul import (
+    COALESCED,
     MMA_SYNC,
     NAIVE,
+    REGISTER_COLUMN,
+    REGISTER_TILE,
     RUNGS,
     SHARED_TILE,
     TILINGS,
@@ -24,7 +28,7 @@ from minillm_kernels.cuda.matmul import (
     matmul,
     order_of,
 )
-from minillm_kernels.emulator import RawModule
+from minillm_kernels.emulator import EmulatorError, RawModule, checking
 from tests.kernels.harness import TORCH_TYPES, as_good_as, epsilon, error, quantised
 
 EMULATED = [rung for rung in RUNGS if rung.emulated]
@@ -164,26 +168,29 @@ def test_tilings_are_those_of_the_files():
 
 A = np.ones((4, 8), np.float32)
 REFUSED = {
-    "no array": (dict(a=[[1.0]]), "a must be a CuPy or NumPy array, got list"),
-    "dtype": (dict(a=A.astype(int)), "a must be float32 or float64 for matmul 07_.*got int64"),
-    "half": (dict(a=A.astype("e")), "a must be float32 or float64 for matmul 07_.*got float16"),
-    "two dtypes": (dict(b=np.ones((8, 3))), "b must be float32, got float64"),
-    "vector": (dict(a=A[0]), r"a must have shape \(any, any\), got \(8,\)"),
-    "width": (dict(b=A), r"b must have shape \(8, any\), got \(4, 8\)"),
+    "no array": ({"a": [[1.0]]}, "a must be a CuPy or NumPy array, got list"),
+    "dtype": ({"a": A.astype(int)}, "a must be float32 or float64 for matmul 07_.*got int64"),
+    "half": ({"a": A.astype("e")}, "a must be float32 or float64 for matmul 07_.*got float16"),
+    "two dtypes": ({"b": np.ones((8, 3))}, "b must be float32, got float64"),
+    "vector": ({"a": A[0]}, r"a must have shape \(any, any\), got \(8,\)"),
+    "width": ({"b": A}, r"b must have shape \(8, any\), got \(4, 8\)"),
     "every other": (
-        dict(a=np.ones((4, 16), "f")[:, ::2]),
+        {"a": np.ones((4, 16), "f")[:, ::2]},
         r"a must have contiguous rows that do not overlap .* got strides \(64, 8\) bytes",
     ),
-    "backwards": (dict(a=A[::-1]), r"a must have contiguous rows .* got strides \(-32, 4\) bytes"),
-    "broadcast": (dict(a=np.broadcast_to(A[:1], A.shape)), r"strides \(0, 4\) bytes"),
-    "transposed": (dict(a=np.ones((8, 4), "f").T, rung=2), "contiguous rows .*matmul 02_coal"),
-    "out": (dict(out=np.ones((4, 4), "f")), r"out must have shape \(4, 3\), got \(4, 4\)"),
-    "out transposed": (dict(out=np.ones((3, 4), "f").T), "out must lie row by row"),
-    "out is an input": (dict(a=A, b=np.ones((8, 8), "f"), out=A), "out shares memory with a"),
-    "bias": (dict(bias=np.ones(4, "f")), r"bias must have shape \(3,\), got \(4,\)"),
-    "bias elsewhere": (dict(bias=np.ones(3, "f"), rung=6), "bias and accumulate are for matmul 07"),
-    "accumulate": (dict(accumulate=True), "accumulate=True adds to out, which is None"),
-    "narrow": (dict(rung=8), "a must be float16 or bfloat16 for matmul 08_wmma, got float32"),
+    "backwards": ({"a": A[::-1]}, r"a must have contiguous rows .* got strides \(-32, 4\) bytes"),
+    "broadcast": ({"a": np.broadcast_to(A[:1], A.shape)}, r"strides \(0, 4\) bytes"),
+    "transposed": ({"a": np.ones((8, 4), "f").T, "rung": 2}, "contiguous rows .*matmul 02_coal"),
+    "out": ({"out": np.ones((4, 4), "f")}, r"out must have shape \(4, 3\), got \(4, 4\)"),
+    "out transposed": ({"out": np.ones((3, 4), "f").T}, "out must lie row by row"),
+    "out is an input": ({"a": A, "b": np.ones((8, 8), "f"), "out": A}, "out shares memory with a"),
+    "bias": ({"bias": np.ones(4, "f")}, r"bias must have shape \(3,\), got \(4,\)"),
+    "bias elsewhere": (
+        {"bias": np.ones(3, "f"), "rung": 6},
+        "bias and accumulate are for matmul 07",
+    ),
+    "accumulate": ({"accumulate": True}, "accumulate=True adds to out, which is None"),
+    "narrow": ({"rung": 8}, "a must be float16 or bfloat16 for matmul 08_wmma, got float32"),
 }
 
 
@@ -199,7 +206,7 @@ def test_refused(case):
 def test_wide_rungs_are_refused_clearly(rung):
     """Rows that do not start at 16 bytes, and the emulator, before anything is launched."""
     whole = np.ones((24, 24), np.float16)
-    with pytest.raises(UserError, match="needs a GPU .*speaks to hardware that the emulator"):
+    with pytest.raises(UserError, match=r"needs a GPU .*speaks to hardware that the emulator"):
         matmul(whole, whole, rung=rung)
     with pytest.raises(ValueError, match="a must start, and start every row, at a multiple of 16"):
         matmul(whole[:, :9].copy(), whole[:9], rung=rung)
@@ -224,7 +231,78 @@ def test_order_of():
     assert order_of(whole[::-1]) is None
 
 
-# ---- known to be wrong -----------------------------------------------------------------------------
+# ---- watched by the emulator ---------------------------------------------------------------------
+
+
+def watched(rung, M, N, K):
+    a, b, _, _ = operands(0, M, N, K, next(iter(rung.dtypes)))
+    with checking() as report:
+        matmul(a, b, rung=rung)
+    return report
+
+
+def total(report, memory, what):
+    return sum(getattr(line, what) for line in report.lines if line.memory == memory)
+
+
+def of_line(report, rung, text):
+    """The counts of global memory of the one line of a file that holds `text`."""
+    (number,) = (n for n, line in enumerate(rung.path.read_text().splitlines(), 1) if text in line)
+    (count,) = (c for c in report.counts(number) if c.memory == "global")
+    return count
+
+
+@pytest.fixture(scope="module")
+def reports():
+    """What one launch of each rung cost, where its tiles fit."""
+    return {rung: watched(rung, 128, 128, 32) for rung in EMULATED}
+
+
+@pytest.mark.parametrize("rung", EMULATED, ids=str)
+def test_no_mistakes(reports, rung):
+    """No race, nothing outside an array, nothing read before it is written; edges and all."""
+    assert reports[rung].findings == []
+    assert watched(rung, 131, 37, 19).findings == []
+
+
+def test_coalescing(reports):
+    """01 and 02 differ in nothing but that: 32 sectors for a row of C, or 4."""
+    line = "C[row * ldc + col] = sum;"
+    assert of_line(reports[NAIVE], NAIVE, line).per_request == 32
+    assert of_line(reports[COALESCED], COALESCED, line).per_request == 4
+    # of A one number, of B 32 neighbours: (1 + 4) / 2; the naive rung the other way round
+    line = "sum += A[row * lda + k] * B[k * ldb + col];"
+    assert of_line(reports[NAIVE], NAIVE, line).per_request == (32 + 1) / 2
+    assert of_line(reports[COALESCED], COALESCED, line).per_request == (1 + 4) / 2
+
+
+def test_each_rung_asks_for_less(reports):
+    """The story that the headers tell, in numbers: what tiles save."""
+    sectors = {rung: total(reports[rung], "global", "transfers") for rung in EMULATED}
+    assert sectors[NAIVE] > 6 * sectors[COALESCED] > 6 * 7 * sectors[SHARED_TILE]
+    assert sectors[SHARED_TILE] > sectors[REGISTER_COLUMN] > sectors[REGISTER_TILE]
+    # 06 and 07 move the same sectors as 05 in a quarter of the requests
+    asked = {rung: total(reports[rung], "global", "requests") for rung in EMULATED}
+    for rung in (VECTORISED, WARP_TILE):
+        assert sectors[rung] == sectors[REGISTER_TILE]
+        assert asked[rung] * 4 == asked[REGISTER_TILE]
+    # reads and writes of shared memory: two a product, then 1.1, 0.25, a quarter of that
+    asked = {rung: total(reports[rung], "shared", "requests") for rung in EMULATED}
+    assert asked[SHARED_TILE] > 1.7 * asked[REGISTER_COLUMN]
+    assert asked[REGISTER_COLUMN] > 4 * asked[REGISTER_TILE]
+    assert asked[REGISTER_TILE] > 3.5 * asked[VECTORISED]
+
+
+@pytest.mark.parametrize("rung", EMULATED, ids=str)
+def test_no_bank_conflicts(reports, rung):
+    """But where WMMA's sums leave: no padding suits both how they come and how they go."""
+    lines = rung.path.read_text().splitlines()
+    found = [lines[c.line - 1] for c in reports[rung].lines if c.bank_conflicts]
+    assert all("store_matrix_sync" in line for line in found)
+    assert not found or rung is WMMA
+
+
+# ---- known to be wrong -------------------------------------------------------------------------
 
 
 def changed(rung, old, new, count=-1):
@@ -248,8 +326,6 @@ def product_of(code, rung, M, N, K, dtype="float32"):
 
 WRONG = {
     "last k forgotten": (SHARED_TILE, "k < TILE; ++k", "k < TILE - 1; ++k"),
-    "last tile forgotten": (SHARED_TILE, "k0 < K; k0 += TILE", "k0 + TILE < K; k0 += TILE"),
-    "stage not exchanged": (WARP_TILE, "k0 += BK, stage ^= 1", "k0 += BK, stage ^= 0"),
     "lanes exchanged": (
         WARP_TILE,
         "int lane_row = lane / 2 % 8, lane_col = lane % 2 + lane / 16 * 2",
@@ -268,3 +344,26 @@ def test_wrong_twins_fail(case):
     rung, old, new = WRONG[case]
     dtype = "float16" if rung is WMMA else "float32"
     assert product_of(changed(rung, old, new), rung, 64, 64, 64, dtype) > 100 * epsilon(dtype)
+
+
+UNSAFE = {
+    "no barrier before reading": (SHARED_TILE, "        __syncthreads();\n", 0, "race"),
+    "no barrier before overwriting": (SHARED_TILE, "        __syncthreads();\n", 1, "race"),
+    "a row too many": (COALESCED, "row >= M", "row > M", "out of bounds"),
+}
+
+
+@pytest.mark.parametrize("case", UNSAFE)
+def test_unsafe_twins_are_found(case):
+    """Also where the product happens to be right: by the checks, with the name of the mistake."""
+    rung, old, new, kind = UNSAFE[case]
+    text = rung.path.read_text()
+    if isinstance(new, int):  # which of them to leave out
+        parts = text.split(old)
+        code = old.join(parts[: new + 1]) + old.join(parts[new + 1 :])
+    else:
+        code = changed(rung, old, new)
+    assert code != text
+    with checking() as report, contextlib.suppress(EmulatorError):
+        product_of(code, rung, 33, 40, 70)
+    assert kind in {finding.kind for finding in report.findings}

@@ -44,7 +44,8 @@ def test_linear(place):
                 y, cache = linear(*(there(a.astype(dtype, copy=False)) for a in args))
                 grads = linear.backward(there(dy.astype(dtype, copy=False)), cache)
                 results.append([place.numpy(a) for a in (y, *grads) if a is not None])
-        for name, ours, theirs, truth in zip(["y", "dx", "dweight", "dbias"], *results, strict=False):
+        names = ["y", "dx", "dweight", "dbias"]
+        for name, ours, theirs, truth in zip(names, *results, strict=False):
             assert ours.dtype == np.float32
             as_good_as(ours, theirs, truth, "float32", name)
         assert len(results[0]) == 3 + biased

@@ -1,7 +1,7 @@
-"""Rungs 09 and 10, which speak PTX: the whole kernels on a model of it, and what the host gives them.
+"""Rungs 09 and 10, which speak PTX: the whole kernels on a model of it, and their tensor maps.
 
-The emulator runs everything but the instructions themselves, which ptx_model*.h gives it in C++. So
-indices, swizzles, descriptors, barriers and edges are the kernel's own; the hardware's timing is not.
+The emulator runs all but the instructions themselves, which ptx_model*.h gives it in C++. Indices,
+swizzles, descriptors, barriers and edges are the kernel's own; the hardware's timing is not.
 """
 
 import ctypes
@@ -90,7 +90,7 @@ def test_bfloat16_on_the_model(rung):
 
 
 def test_a_group_of_tiles_is_gone_through_once():
-    """The order of tiles (GROUP down before one to the right) meets every tile: all of C is right."""
+    """GROUP tiles down before one to the right: the order meets every tile."""
     code = changed(MMA_SYNC, "#define GROUP 16", "#define GROUP 2")
     kernel = compiled(MMA_SYNC, EARLY, code=code)
     as_good_as(*product(MMA_SYNC, kernel, 5 * 128 - 7, 3 * 256 - 9, 16), "float16")
@@ -131,7 +131,7 @@ def test_wrong_twins_fail(case):
     assert error(ours, truth) > 100 * epsilon("float16")
 
 
-# ---- the tensor map --------------------------------------------------------------------------------
+# ---- the tensor map ----------------------------------------------------------------------------
 
 
 class Matrix:

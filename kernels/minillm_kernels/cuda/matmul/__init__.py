@@ -180,7 +180,7 @@ def matmul(a, b, *, rung=WARP_TILE, bias=None, out=None, accumulate=False):
 def launch(kernel, rung, dtype, arrays, sizes, strides):
     """Give a kernel its grid and its arguments."""
     a, b, out, bias = arrays
-    M, N, K = sizes
+    M, N, _ = sizes
     tiling = TILINGS[rung]
     rows, columns = math.ceil(M / tiling.rows), math.ceil(N / tiling.columns)
     numbers = [np.int32(n) for n in sizes]
