@@ -20,6 +20,7 @@ from pathlib import Path
 from minillm_kernels.emulator.errors import EmulatorError
 from minillm_kernels.emulator.source import (
     find_kernels,
+    granule,
     kernel_table,
     pad_shared,
     refuse_ptx,
@@ -283,8 +284,7 @@ def _compile(work, text, name, expressions, checked, runtime):
         _run([find_compiler(), "-c", str(assembly), "-o", str(made)])
     else:
         _run([*compile_it, "-c", "-o", str(made)], names=(name,))
-    undefined = [s for s in _symbols(made) if s.section == "UND"]
-    dynamic = [s.name for s in undefined if s.type == "TLS"]
+    dynamic = [s.name for s in _symbols(made) if s.section == "UND" and s.type == "TLS"]
     extra = work / "shared.c"
     extra.write_text(_shared_memory(dynamic))
     link = [find_compiler(), *LINK, *(WRAPPED if checked else ())]
@@ -300,7 +300,7 @@ def _compile(work, text, name, expressions, checked, runtime):
         "dynamic": place["emu_dynamic_shared"][0] if dynamic else None,
         "dynamic_name": " or ".join(dynamic),
         "anchor": place["emu_anchor_place"][0],
-        "granule": _granule(undefined),
+        "granule": granule(assembly.read_text()) if checked else 4,
         "parameters": kernels.parameters,
     }
 
@@ -340,14 +340,3 @@ def _symbols(path):
                 Symbol(cells[7].split("@")[0], int(cells[1], 16), size, cells[3], cells[6])
             )
     return symbols
-
-
-def _granule(symbols):
-    """How finely memory has to be watched: by the smallest access that the code contains."""
-    names = {s.name for s in symbols if s.section == "UND"}
-    for size in (1, 2):
-        if any(re.fullmatch(rf"__tsan_(unaligned_)?(read|write){size}(_pc)?", n) for n in names):
-            return size
-        if any(n.startswith(f"__tsan_atomic{8 * size}_") for n in names):
-            return size
-    return 1 if any(re.match(r"__tsan_(read|write)_range", n) for n in names) else 4

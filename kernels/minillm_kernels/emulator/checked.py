@@ -25,10 +25,9 @@ KINDS = (
     "out of bounds",
 )
 VERBS = ("reads", "writes", "updates atomically")
-READS = 0
 SHARED, VARIABLE, NOWHERE = -1, -2, -3
 BAD_INDEX = 5
-DYNAMIC_OWNER = 255
+DYNAMIC_OWNER, NOT_OURS = 255, 254
 
 
 class Options(ctypes.Structure):
@@ -59,6 +58,7 @@ class RawFinding(ctypes.Structure):
         ("offset", ctypes.c_int64),
         ("count", ctypes.c_uint64),
         ("same_warp", ctypes.c_int32),
+        ("other_is_later", ctypes.c_int32),
         ("file", ctypes.c_char * 200),
         ("text", ctypes.c_char * 100),
     )
@@ -161,8 +161,9 @@ class Launch:
         if self.built.dynamic is not None:
             ends.append(self.built.dynamic + 227 * 1024)
         owners = np.zeros(max(ends, default=0) // granule + 1, np.uint8)
-        for i, (_, (offset, size)) in enumerate(variables):
-            owners[offset // granule : -(-(offset + size) // granule)] = i % 254 + 1
+        for i, (name, (offset, size)) in enumerate(variables):
+            owner = NOT_OURS if name.startswith("_ZGV") else i % 250 + 1
+            owners[offset // granule : -(-(offset + size) // granule)] = owner
         if self.built.dynamic is not None:
             start = self.built.dynamic // granule
             owners[start : start + -(-self.shared_mem // granule)] = DYNAMIC_OWNER
@@ -284,22 +285,21 @@ class Launch:
         return fields
 
     def _tell_race(self, f, fields):
-        """The sentence, the write first: which came first here is this seed's chance."""
-        verbs = VERBS[f.access], VERBS[f.other_access]
-        if (f.access == READS, fields["line"]) > (f.other_access == READS, fields["other_line"]):
-            verbs = verbs[::-1]
+        """The sentence: first the access that a thread's course has first, then the later one."""
+        if f.other_is_later:
             for name in ("line", "thread", "block"):
                 fields[name], fields["other_" + name] = fields["other_" + name], fields[name]
+        verbs = VERBS[f.access], VERBS[f.other_access]
+        then, before = verbs[::-1] if f.other_is_later else verbs
         fields["within_warp"] = bool(f.same_warp)
         one, other = coordinates(fields["thread"]), coordinates(fields["other_thread"])
         here, there = coordinates(fields["block"]), coordinates(fields["other_block"])
-        first = (
-            f"line {fields['line']} {verbs[0]} {self._element(f.range, f.offset)} by thread {one}"
-        )
-        second = f"line {fields['other_line']} {verbs[1]} it by thread {other}"
+        what = self._element(f.range, f.offset)
+        first = f"line {fields['other_line']} {before} {what} by thread {other}"
+        second = f"line {fields['line']} {then} it by thread {one}"
         if here != there:
             return (
-                f"{first} of block {here} and {second} of block {there}; "
+                f"{first} of block {there} and {second} of block {here}; "
                 "nothing orders the blocks of a launch"
             )
         lacks = "__syncwarp or __syncthreads" if f.same_warp else "__syncthreads"

@@ -148,6 +148,7 @@ def _static_bytes(built, kernel):
     return sum(
         size
         for name, (_, size) in built.shared.items()
+        if not name.startswith("_ZGV")  # g++'s own
         if name.startswith(mine) or not name.startswith(tuple(owners))
     )
 

@@ -12,7 +12,15 @@ from pathlib import Path
 
 from minillm_kernels.emulator.errors import EmulatorError
 
-__all__ = ["Kernels", "find_kernels", "kernel_table", "pad_shared", "refuse_ptx", "replace_marks"]
+__all__ = [
+    "Kernels",
+    "find_kernels",
+    "granule",
+    "kernel_table",
+    "pad_shared",
+    "refuse_ptx",
+    "replace_marks",
+]
 
 CALL = re.compile(r"([A-Za-z_]\w*)\s*\(")
 UNWATCHED = '__attribute__((no_sanitize("thread")))'
@@ -139,6 +147,23 @@ def pad_shared(assembly):
         if inside and re.match(r"\s*\.zero\s+\d+$", row):
             out.append(f"\t.zero\t{PADDING}")
     return "\n".join(out) + "\n"
+
+
+def granule(assembly):
+    """The fewest bytes that an access of checked code moves: how finely memory must be watched.
+
+    g++ keeps a byte beside an array of a class with constructors (_ZGV...), which does not count.
+    """
+    fewest, near = 4, ["", "", "", ""]
+    for row in assembly.splitlines():
+        near = [*near[1:], row]
+        call = re.search(
+            r"\b__tsan_(?:(?:unaligned_|volatile_)?(?:read|write)|atomic)(\d+|_range)", row
+        )
+        if call and not any("_ZGV" in n for n in near):
+            bits = 8 if "atomic" in call[0] else 1
+            fewest = min(fewest, 1 if call[1] == "_range" else max(1, int(call[1]) // bits))
+    return fewest
 
 
 def _without_line_marks(text):

@@ -13,6 +13,7 @@ Checker *the_checker = nullptr;
 
 static void next_interval(Checker *c) {
     ++c->interval;
+    memset(c->progress, 0, sizeof c->progress);
     for (int w = 0; w * lanes < c->worker->threads; ++w) c->requests.flush(w, c->worker->warp[w].exist);
 }
 
@@ -109,8 +110,10 @@ bool Checker::ordered(const Stamp &before, int thread, int32_t range) {
     return seen[thread][before.thread % lanes] >= before.clock;
 }
 
-void Checker::race(const Stamp &before, Access_kind kind_before, Access_kind kind, uint32_t site, int thread,
+void Checker::race(const Stamp &before, Access_kind kind_before, const Stamp &now, Access_kind kind,
                    int32_t range, size_t offset, uint32_t size) {
+    int thread = now.thread;
+    uint32_t site = now.site;
     bool same_warp = before.interval >= block_first && before.thread / lanes == thread / lanes;
     Finding *f = find(found_race, site, before.site, kind, range);
     if (!f) {  // an example from two warps says more: __syncwarp would not help
@@ -131,6 +134,8 @@ void Checker::race(const Stamp &before, Access_kind kind_before, Access_kind kin
     f->other_block[2] = (uint32_t)(number / grid.x / grid.y);
     copy(f->other_thread, worker->index_of(before.thread));
     f->same_warp = same_warp;
+    // Which of them comes later in a thread's own course, whatever happened first here.
+    f->other_is_later = before.interval >= block_first && before.progress > now.progress;
 }
 
 // An atomic on a word, after a fence, hands on what this block has seen; one that finds it takes it.
@@ -149,19 +154,20 @@ void Checker::synchronise(uintptr_t address) {
 void Checker::watch(Cell *cells, size_t offset, uint32_t size, Access_kind kind, uint32_t site, int thread,
                     int32_t range) {
     bool told = !options.races;  // an access counts once, however many granules it covers
-    Stamp now = {interval, clock[thread], site, (uint16_t)thread, (uint16_t)(kind == updates)};
+    Stamp now = {interval, clock[thread], site, (uint16_t)thread, kind == updates,
+                 (uint16_t)std::min(++progress[thread], 65535u)};
     for (size_t g = offset >> shift; g <= (offset + size - 1) >> shift; ++g) {
         Cell &cell = cells[g];
         bool atomic = kind == updates;
         if (!told && !(atomic && cell.write.atomic) && !ordered(cell.write, thread, range)) {
             told = true;
-            race(cell.write, cell.write.atomic ? updates : writes, kind, site, thread, range, offset, size);
+            race(cell.write, cell.write.atomic ? updates : writes, now, kind, range, offset, size);
         }
         if (kind != reads) {
             for (const Stamp &reader : cell.read)
                 if (!told && !ordered(reader, thread, range)) {
                     told = true;
-                    race(reader, reads, kind, site, thread, range, offset, size);
+                    race(reader, reads, now, kind, range, offset, size);
                 }
             cell.write = now;
             continue;
@@ -247,6 +253,7 @@ void Checker::access(uintptr_t address, uint32_t size, Access_kind kind, bool al
     }
     size_t offset = address - shared;
     if (offset < shared_bytes) {
+        if (shared_owned[offset >> shift] == not_ours) return;
         in_shared(offset, size, kind, site, thread);
         if (options.banks && kind != updates) requests.add(thread, site, offset, size, true);
     } else if (in_ranges(address, size, kind, site, thread) && options.coalescing && kind != updates) {

@@ -30,9 +30,10 @@ struct Stamp {
     uint32_t interval;  // between which barriers, counted over all blocks; 0: never
     uint32_t clock;     // of the lane
     uint32_t site;
-    uint16_t thread;
-    uint16_t atomic;
+    uint16_t thread : 15, atomic : 1;
+    uint16_t progress;  // how many accesses the thread had made in the interval
 };
+constexpr uint8_t not_ours = 254;  // owner of what g++ keeps beside a __shared__ variable
 
 struct Cell {
     Stamp write;
@@ -69,7 +70,7 @@ struct Finding {
     int32_t line;  // where there is no code address
     int64_t offset;  // bytes from the range's beginning; an index for found_bad_index
     uint64_t count;
-    int32_t same_warp;
+    int32_t same_warp, other_is_later;
     char file[200], text[100];
 };
 
@@ -95,6 +96,7 @@ struct Checker {
     std::vector<uint32_t> block_starts;  // intervals
     std::vector<uint64_t> block_numbers;
     uint32_t clock[max_threads];
+    uint32_t progress[max_threads];
     uint32_t seen[max_threads][lanes];  // of each lane of the warp, how much this one knows
 
     bool fenced = false;
@@ -115,7 +117,7 @@ struct Checker {
     bool ordered(const Stamp &before, int thread, int32_t range);
     void synchronise(uintptr_t address);
     Finding *find(Finding_kind kind, uint32_t site, uint32_t other, Access_kind access, int32_t range);
-    void race(const Stamp &before, Access_kind kind_before, Access_kind kind, uint32_t site, int thread,
+    void race(const Stamp &before, Access_kind kind_before, const Stamp &now, Access_kind kind,
               int32_t range, size_t offset, uint32_t size);
     [[noreturn]] void stop();
 };
