@@ -66,13 +66,9 @@ def _choices(sizes):
 
 
 # Rows of the batch, hidden units, numbers of the inner product; warps; stages.
-FORWARD = _choices(
-    [(32, 32, 64, 4, 2), (64, 32, 32, 4, 3), (64, 16, 64, 4, 3), (16, 32, 64, 4, 3)]
-    + [(128, 32, 32, 8, 3), (16, 16, 128, 4, 2)]
-)
+FORWARD = _choices([(32, 32, 64, 4, 2), (64, 32, 32, 8, 3), (16, 32, 64, 4, 3)])
 BACKWARD = _choices(
-    [(32, 32, 64, 4, 2), (64, 64, 32, 4, 3), (64, 32, 64, 4, 3), (16, 32, 128, 4, 3)]
-    + [(128, 64, 32, 8, 3), (16, 16, 128, 4, 2)]
+    [(32, 32, 64, 4, 2), (64, 64, 32, 8, 3), (64, 32, 32, 8, 3), (16, 32, 128, 4, 3)]
 )
 
 
@@ -343,7 +339,7 @@ def configurations():
     strides = dict.fromkeys(("stride_dh", "stride_da", "stride_c"), "i32:16")
     data = dict.fromkeys(("gates", "h_before", "c_before", "h", "c"), "*fp32")
     backward_data = dict.fromkeys(("dh", "da_after", "dc", "da"), "*fp32")
-    for mode, arches in (("float32", (75, 80, 90)), ("tf32", (80, 90)), ("bf16", (80, 90))):
+    for mode, arches in (("float32", (75, 90)), ("tf32", (90,)), ("bf16", (80, 90))):
         constants = {"PRECISION": mode, "WIDEN": False, "ACC": tl.float32}
         weight = {"weight": "*bf16" if mode == "bf16" else "*fp32"}
         for kernel, types, more in (
