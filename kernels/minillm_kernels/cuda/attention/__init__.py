@@ -107,7 +107,7 @@ def forward(rung, q, k, v, *, causal=False, mask=None, scale=None):
     if rung.name in (WMMA.name, MMA.name):
         check_aligned(q=q, k=k, v=v)
     launch = Launch(rung, q, k, v, causal, mask, scale, macros(rung, q, v))
-    with allocating(f"attention by {rung}"):
+    with allocating(f"{rung}, forward"):
         out = np.empty((*q.shape[:3], v.shape[3]), q.dtype, like=q)
         kept = STEPS[rung.name][0](launch, out) if out.size else None
     return out, (launch, out, kept)
@@ -120,7 +120,7 @@ def backward(dout, saved):
     check_array("dout", dout, dtype=out.dtype, shape=out.shape, like=out)
     if rung.name in (WMMA.name, MMA.name):
         check_aligned(dout=dout)
-    with allocating(f"the gradients of attention by {rung}"):
+    with allocating(f"{rung}, backward"):
         grads = tuple(np.empty(x.shape, x.dtype, like=x) for x in (launch.q, launch.k, launch.v))
         if out.size:
             STEPS[rung.name][1](launch, dout, out, kept, *grads)
