@@ -315,9 +315,10 @@ def test_more_refusals():
 
 
 def test_more_blocks_than_a_grid_has():
-    one = np.ones((1, 1, 1, 16), np.float32)
-    many = np.lib.stride_tricks.as_strided(one, (2**31, 1, 1, 16), (0, 0, 0, 4))
-    launch = attention.Launch(TILED, many, many, many, False, None, None, {})
+    one = np.ones((1, 1, 1, 32), np.float32)
+    many = np.lib.stride_tricks.as_strided(one, (2**31, 1, 1, 32), (0, 0, 0, 4))
+    macros = attention.macros(TILED, many, many)
+    launch = attention.Launch(TILED, many, many, many, False, None, None, macros)
     with pytest.raises(ValueError, match="the grid has 2147483648 blocks on axis x"):
         launch.blocks("flash_forward", launch.B, (16, 16))
 

@@ -2,7 +2,8 @@
 //
 // Idea: the formula as it is written, a kernel for each of its three steps and a thread for each
 //   number (softmax: for each row). Backward goes the same way back, step by step.
-// Arithmetic: 4 B H T S D operations forward, 8 B H T S D backward (half as many are of use if causal).
+// Arithmetic: 4 B H T S D operations forward, 8 B H T S D backward (half as many are of use if
+//   causal).
 // Bytes: each weight is written three times and read four times, 28 B H T S bytes besides q, k, v
 //   and out: 9 operations a byte at D = 64. And it takes memory for B H T S numbers, which is what
 //   ends long texts first.
@@ -12,8 +13,8 @@
 //
 // Shapes, all C-contiguous: q (B, H, T, D), k (B, G, S, D), v (B, G, S, V), out (B, H, T, V). Query
 // head h reads key/value head h / (H / G). Query t sees the keys s <= t + diagonal: S - T if causal
-// (the last query sees all keys), S - 1 if not. A mask is bool (B, H, T, S); its strides are numbers
-// of elements, 0 along an axis that is broadcast. A query that sees no key gets zeros.
+// (the last query sees all keys), S - 1 if not. A mask is bool (B, H, T, S); its strides are
+// numbers of elements, 0 along an axis that is broadcast. A query that sees no key gets zeros.
 
 #ifndef REAL
 #define REAL float // double for the gradient checker

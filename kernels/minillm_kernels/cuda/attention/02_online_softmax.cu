@@ -4,8 +4,8 @@
 //   sums of weights and of weighted values below that peak; when the peak rises, what was summed
 //   fades by exp(old - new). Only log(sum(exp(logits))) of each query is kept for backward, which
 //   makes each weight again: exp(logit - log_sum). Lane i holds the channels i, i + 32, ...
-// Arithmetic: 4 B H T S D operations forward, 14 B H T S D backward (01: 8): q k.T and
-//   dout v.T are made twice, once for dq and once for dk and dv.
+// Arithmetic: 4 B H T S D operations forward, 14 B H T S D backward (01: 8): q k.T and dout v.T are
+//   made twice, once for dq and once for dk and dv.
 // Bytes: each warp reads all keys and values, 8 S D of them a query: half an operation a byte, but
 //   from the L2 cache where a head's keys fit; nothing of size T S is left (01: 28 B H T S bytes).
 // Share of torch's attention in fp32, forward, length 4096 on an H100: not yet measured
@@ -37,7 +37,7 @@ constexpr int LANES = 32;
 constexpr unsigned ALL = 0xffffffff;
 constexpr int D_LANE = (D + LANES - 1) / LANES, V_LANE = (V + LANES - 1) / LANES; // a lane's share
 
-// A row's channels over the lanes of a warp: lane i gets channels i, i + 32, ... as mine[0], [1], ...
+// A row's channels over the lanes of a warp: lane i gets the channels i, i + 32, ...
 template <int CHANNELS, int SHARE>
 __device__ void read_row(REAL (&mine)[SHARE], const REAL *row)
 {

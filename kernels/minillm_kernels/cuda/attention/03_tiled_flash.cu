@@ -1,24 +1,26 @@
 // 03_tiled_flash.cu   attention on tiles of queries that meet tiles of keys in shared memory
 //
-// Idea: a block keeps a tile of queries and goes along the keys and values a tile at a time. A number
-//   read once from device memory then serves a whole tile: each key ROWS queries. The online softmax
-//   of 02 is done for ROWS queries at once. Backward: one kernel keeps queries and sums dq, one
-//   keeps keys and sums dk and dv; nobody adds to another's sum, so repetitions agree to the last bit.
+// Idea: a block keeps a tile of queries and goes along the keys and values a tile at a time. A
+//   number read once from device memory then serves a whole tile: each key ROWS queries. The online
+//   softmax of 02 is done for ROWS queries at once. Backward: one kernel keeps queries and sums dq,
+//   one keeps keys and sums dk and dv; nobody adds to another's sum, so repetitions agree to the
+//   last bit.
 // Arithmetic: 4 B H T S D operations forward, 14 B H T S D backward, as 02; a causal block stops at
 //   the last key that its last query sees, so it does about half of them.
-// Bytes: the keys and values are read once for ROWS queries: at ROWS = 64 a block does 32 operations
-//   for each byte of them (02: half an operation). Shared memory is now what is read most: in the
-//   products of a thread's 4 x 2 numbers, 6 reads serve 8 multiplications.
+// Bytes: the keys and values are read once for ROWS queries: at ROWS = 64 a block does 32
+//   operations for each byte of them (02: half an operation). Shared memory is now what is read
+//   most: in the products of a thread's 4 x 2 numbers, 6 reads serve 8 multiplications.
 // Budget: 256 threads of at most 128 registers (no spills by nvcc 13.0), two blocks an SM.
 // Share of torch's attention in fp32, forward, length 4096 on an H100: not yet measured
 // Runs on: sm_75 sm_80 sm_90, emulator
-// Source of the idea: Dao et al. 2022, arXiv:2205.14135, alg. 1 and 4; queries outside, the division
-//   last and the two kernels of backward: Dao 2023, arXiv:2307.08691, alg. 1 and section 3.2
+// Source of the idea: Dao et al. 2022, arXiv:2205.14135, alg. 1 and 4; queries outside, the
+//   division last and the two kernels of backward: Dao 2023, arXiv:2307.08691, alg. 1 and section
+//   3.2
 //
-// Shapes, heads, diagonal and mask as in 01_naive.cu, with V = D, a multiple of 16; log_sum and delta
-// are (B, H, T). A block has 16 x 16 threads; thread (x, y) has the rows y, y + 16, ... and the
-// columns x, x + 16, ... of every product. Shared memory is static and at most 48 KB (checked below):
-// forward ROWS x COLS, backward TILE x TILE pairs of a query and a key meet at a time.
+// Shapes, heads, diagonal and mask as in 01_naive.cu, with V = D, a multiple of 16; log_sum and
+// delta are (B, H, T). A block has 16 x 16 threads; thread (x, y) has the rows y, y + 16, ... and
+// the columns x, x + 16, ... of every product. Shared memory is static and at most 48 KB (checked
+// below): forward ROWS x COLS, backward TILE x TILE pairs of a query and a key meet at a time.
 
 #ifndef REAL
 #define REAL float // double for the gradient checker
@@ -43,18 +45,17 @@
 #endif
 
 constexpr int D = HEAD;
-constexpr int SIDE = 16;               // threads along each side of a block
+constexpr int SIDE = 16; // threads along each side of a block
 constexpr int THREADS = SIDE * SIDE;
-constexpr int WIDTH = D + 1;           // of a row in shared memory: odd, so that the same channel of
-                                       // 16 rows lies in 16 banks
-constexpr int MY_CHANNELS = D / SIDE;  // of each row that a thread sums
+constexpr int WIDTH = D + 1; // of a row in shared memory: 16 rows' channel c lies in 16 banks
+constexpr int MY_CHANNELS = D / SIDE; // of each row that a thread sums
 constexpr unsigned ALL = 0xffffffff;
 static_assert(D % SIDE == 0 && ROWS % SIDE == 0 && COLS % SIDE == 0 && TILE % SIDE == 0, "tiles");
 static_assert(sizeof(REAL) * ((ROWS + COLS) * WIDTH + ROWS * (COLS + 1)) <= 48 * 1024, "forward");
 static_assert(sizeof(REAL) * (4 * TILE * WIDTH + TILE * (TILE + 1)) <= 48 * 1024, "backward");
 
-// Rows first, first + 1, ... of a head into shared memory. Rows at `end` and after are zeros: what is
-// there takes part in products, with weight 0, and 0 * garbage might be no number.
+// Rows first, first + 1, ... of a head into shared memory. From `end` on they are zeros: they take
+// part in products, with weight 0, and 0 * garbage might be no number.
 template <int LENGTH>
 __device__ void load_tile(REAL (&tile)[LENGTH][WIDTH], const REAL *head, int first, int end)
 {

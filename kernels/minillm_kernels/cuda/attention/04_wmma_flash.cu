@@ -5,8 +5,8 @@
 //   fragment is not told, so rows cannot be handled in registers: logits go through shared memory,
 //   and the factor by which a row of the output fades comes as a fragment of its own.
 // Arithmetic: 4 B H T S D operations forward, 14 B H T S D backward, as 03, on tensor cores.
-// Bytes: half of 03's from device memory. Each logit goes to shared memory in fp32 and comes back in
-//   16 bits, 20 bytes for 4 D operations: now the softmax in between is what takes the time.
+// Bytes: half of 03's from device memory. Each logit goes to shared memory in fp32 and comes back
+//   in 16 bits, 20 bytes for 4 D operations: the softmax in between may now take the most time.
 // Budget: 128 threads, 90 registers (forward, D = 64) to 194 (D = 128) by nvcc 13.0, no spills.
 // Banks: fragments are read without conflicts. Two lanes that share a row of logits make two of the
 //   warp's 16 rows meet in each bank: two accesses where one would do.

@@ -1,9 +1,10 @@
 // 05_mma_flash.cu   flash attention with the softmax in registers, by mma.sync; fp16 or bf16
 //
-// Idea: PTX tells what WMMA hides: which lane holds which number of a product. A lane of four has 2 of
-//   the 8 columns of a row, so a row's softmax is two shuffles, and what the lanes hold of the weights
-//   is just what the next product wants as its left operand: nothing goes through shared memory but
-//   keys and values. These arrive by cp.async while the tensor cores work on what came before.
+// Idea: PTX tells what WMMA hides: which lane holds which number of a product. A lane of four has 2
+//   of the 8 columns of a row, so a row's softmax is two shuffles, and what the lanes hold of the
+//   weights is just what the next product wants as its left operand: nothing goes through shared
+//   memory but keys and values. These arrive by cp.async while the tensor cores work on what came
+//   before.
 // Arithmetic: 4 B H T S D operations forward, 14 B H T S D backward, as 04.
 // Bytes: 04's from device memory. Of shared memory a warp reads each key and value once for 16
 //   queries, 4 D bytes for 64 D operations; 04 moved 20 bytes a logit besides. Logits are kept in
@@ -15,8 +16,9 @@
 //   ldmatrix and cp.async
 //
 // Shapes, heads, diagonal and mask as in 03; D is 64 or 128, rows are 16-byte aligned; log_sum and
-// delta are fp32. A block has 4 warps. Forward and dq: each has 16 of 64 queries; dk and dv: each has
-// 16 of 64 keys. Shared memory is static: 32 KB forward and for dq, 48 KB for dk and dv at D = 128.
+// delta are fp32. A block has 4 warps. Forward and dq: each has 16 of 64 queries; dk and dv: each
+// has 16 of 64 keys. Shared memory is static: 32 KB forward and for dq, 48 KB for dk and dv at D =
+// 128.
 
 #ifdef BF16
 #include <cuda_bf16.h>

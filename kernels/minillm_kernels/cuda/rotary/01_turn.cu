@@ -8,8 +8,8 @@
 // Runs on: sm_75 sm_80 sm_90, emulator
 // Source of the idea: Su et al. 2021, arXiv:2104.09864, eq. 34
 //
-// x and y are (rows, 2 half) with T rows a head, cos and sin (T, half), all C-contiguous. sign is 1, or
-// -1 for the opposite angle, which is backward.
+// x and y are (rows, 2 half) with T rows a head, cos and sin (T, half), all C-contiguous. sign is
+// 1, or -1 for the opposite angle, which is backward.
 
 #ifndef REAL
 #define REAL float // double for the gradient checker
