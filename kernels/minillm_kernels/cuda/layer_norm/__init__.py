@@ -38,6 +38,7 @@ RUNGS = (THREAD, BLOCK, WARP, REGISTERS)
 
 PIECES = 4  # packs of 16 bytes that a thread of rung 04 keeps of each array
 ACROSS, DOWN = 32, 8  # the block of the kernels that sum over rows
+PARTS = 64  # blocks that share a column in rungs 02 and 03
 WALKERS = 1024  # blocks of rung 04's backward, each with sums of its own of dgain and dbias
 
 
@@ -120,7 +121,7 @@ def backward(rung, dy, saved, *, dtotal=None):
         plan = Layout.thread_a_row(columns)
         launch(rung, COLUMNS[0], plan, x, *column_args, dgain, dbias, rows, columns)
         return dx, dgain, dbias
-    parts = min(64, math.ceil(rows / DOWN))
+    parts = min(PARTS, math.ceil(rows / DOWN))
     sums = partial_sums(rung, x, parts)
     plan = Layout((math.ceil(columns / ACROSS), parts), (ACROSS, DOWN))
     launch(rung, COLUMNS[0], plan, x, *column_args, *sums, rows, columns)
