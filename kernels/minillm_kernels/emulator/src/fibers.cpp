@@ -131,7 +131,10 @@ void prepare(Context &context, void (*entry)(), char *, char *top) {
 }
 #endif
 
-void switch_to(Context &from, Context &to) { emu_switch(&from.stack_pointer, to.stack_pointer); }
+// A fiber that is itself the next one stays: emu_switch would load what it had saved before.
+void switch_to(Context &from, Context &to) {
+    if (&from != &to) emu_switch(&from.stack_pointer, to.stack_pointer);
+}
 
 #endif
 
