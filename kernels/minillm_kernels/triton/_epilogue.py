@@ -22,8 +22,9 @@ READS_OTHER = ("dgelu_tanh", "dgelu_none", "swiglu")
 
 @triton.jit
 def sigmoid(x):
-    """1 / (1 + exp(-x)); exp's overflow gives the right 0."""
-    return 1 / (1 + tl.exp(-x))
+    """1 / (1 + exp(-x)), with no exponential that overflows."""
+    small = tl.exp(-tl.abs(x))
+    return tl.where(x < 0, small, 1) / (1 + small)
 
 
 @triton.jit

@@ -68,7 +68,8 @@ def halves(tile, M: tl.constexpr, N: tl.constexpr):
 def store_tile(
     total, c_tiles, other_tiles, kept_tiles, bias, sums, row, column, N, tile_m,
     EPILOGUE: tl.constexpr, HAS_BIAS: tl.constexpr, READS_OTHER: tl.constexpr,
-    KEEP: tl.constexpr, HAS_SUMS: tl.constexpr, ADD: tl.constexpr, BN: tl.constexpr,
+    KEEP: tl.constexpr, HAS_SUMS: tl.constexpr, ADD: tl.constexpr, WIDEN: tl.constexpr,
+    BN: tl.constexpr,
 ):  # fmt: skip
     """Finish a tile whose first number is C's (row, column), and store it."""
     columns = column + tl.arange(0, BN)
@@ -83,7 +84,9 @@ def store_tile(
         kept_tiles.store([row, column], kept.to(kept_tiles.dtype))
     if HAS_SUMS:
         tl.store(sums + tile_m.to(tl.int64) * N + columns, tl.sum(y, 0), mask=columns < N)
-    if ADD:  # the copy engine adds; each number is touched once, so that no order is left open
+    if ADD and WIDEN:  # the interpreter knows no adding copies
+        c_tiles.store([row, column], y.to(c_tiles.dtype) + c_tiles.load([row, column]))
+    elif ADD:  # the copy engine adds; each number is touched once, so that no order is left open
         c_tiles.atomic_add([row, column], y.to(c_tiles.dtype))
     else:
         c_tiles.store([row, column], y.to(c_tiles.dtype))
@@ -126,16 +129,16 @@ def persistent(
             left, right = halves(total, BM, BN)
             store_tile(
                 left, c_tiles, other_tiles, kept_tiles, bias, sums, row, column, N, tile_m,
-                EPILOGUE, HAS_BIAS, READS_OTHER, KEEP, HAS_SUMS, ADD, WIDTH,
+                EPILOGUE, HAS_BIAS, READS_OTHER, KEEP, HAS_SUMS, ADD, WIDEN, WIDTH,
             )  # fmt: skip
             store_tile(
                 right, c_tiles, other_tiles, kept_tiles, bias, sums, row, column + WIDTH, N, tile_m,
-                EPILOGUE, HAS_BIAS, READS_OTHER, KEEP, HAS_SUMS, ADD, WIDTH,
+                EPILOGUE, HAS_BIAS, READS_OTHER, KEEP, HAS_SUMS, ADD, WIDEN, WIDTH,
             )  # fmt: skip
         else:
             store_tile(
                 total, c_tiles, other_tiles, kept_tiles, bias, sums, row, column, N, tile_m,
-                EPILOGUE, HAS_BIAS, READS_OTHER, KEEP, HAS_SUMS, ADD, WIDTH,
+                EPILOGUE, HAS_BIAS, READS_OTHER, KEEP, HAS_SUMS, ADD, WIDEN, WIDTH,
             )  # fmt: skip
 
 

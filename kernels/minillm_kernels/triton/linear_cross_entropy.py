@@ -38,6 +38,7 @@ __all__ = ["configurations", "linear_cross_entropy", "linear_cross_entropy_backw
 
 PIECE_BYTES = 2**29  # of one piece; half a GB holds 5336 rows of 50304 logits in bf16
 BLOCK = 4096  # logits of a row that a block of threads takes at a time
+BLOCK_INTERPRETED = 1 << 16  # where a step costs the same whatever its size
 
 
 @triton.jit
@@ -141,7 +142,8 @@ def replace_by_gradient(piece, targets, losses, ignore_index, label_smoothing):
         piece, targets, losses, v, piece.stride(0), ignore_index,
         SMOOTHING=float(label_smoothing), SHARE=label_smoothing / max(v, 1),
         SUM=tl.float64 if losses.dtype == torch.float64 else tl.float32,
-        BLOCK=min(1 << 16, triton.next_power_of_2(v)) if interpreted() else BLOCK, num_warps=8,
+        BLOCK=min(BLOCK_INTERPRETED, triton.next_power_of_2(v)) if interpreted() else BLOCK,
+        num_warps=8,
     )  # fmt: skip
 
 

@@ -186,7 +186,7 @@ def _stream_k(call):
         SUM=call["SUM"], WIDEN=call["WIDEN"], **sizes,
         num_warps=STREAM_WARPS, num_stages=STREAM_STAGES,
     )  # fmt: skip
-    rows = 16
+    rows = STREAM["BM"] if interpreted() else 16
     grid = (tiles * (STREAM["BM"] // rows),)
     check_grid("matmul", grid)
     add_parts[grid](parts, c, m, n, k, c.stride(0), call["ADD"], call["SUM"], **sizes, ROWS=rows)
