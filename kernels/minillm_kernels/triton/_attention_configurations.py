@@ -131,12 +131,11 @@ CASES = [
     Case(BF16, 128, tma=True, fused=True, arches=(90,)),
     Case(BF16, 128, tma=True, causal=False, arches=(90,)),
     Case(HALF, 64, arches=(75, 80)),
-    Case(HALF, 128, arches=(75,)),
     Case(BF16, 128, varlen=True, arches=(80, 90)),
-    Case(HALF, 80, arches=(75, 90)),
+    Case(HALF, 80, arches=(90,)),
     Case(BF16, 96, arches=(80, 90)),
-    Case(FULL, 64, arches=(75, 90)),
-    Case(HALF, 64, masked=True, arches=(75, 90)),
+    Case(FULL, 64, arches=(90,)),
+    Case(HALF, 64, masked=True, arches=(80, 90)),
 ]
 
 

@@ -99,10 +99,10 @@ def keys_step(
         inside = (rows < T) & (cols < S)
         at = bias + rows.to(tl.int64) * bias_t + cols * bias_s
         logits += tl.load(at, mask=inside, other=0.0).to(ACC) * LOG2E
-    weights = tl.exp2(logits - log_sum[None, :])
     if EDGE:
         seen = visible_pairs(rows, cols, T, S, diagonal, mask, mask_t, mask_s, CAUSAL, MASK)
-        weights = tl.where(seen, weights, 0.0)
+        logits = tl.where(seen, logits, float("-inf"))
+    weights = tl.exp2(logits - log_sum[None, :])
     do0 = load_tile(dout, batch, head, t, T, dout_t, 0, D0, DV, BLOCK_T, TMA, WIDEN)
     factors = weights.to(do0.dtype)
     dv0 = tl.dot(factors, do0, dv0, input_precision=PRECISION, out_dtype=ACC)

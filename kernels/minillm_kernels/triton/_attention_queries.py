@@ -125,10 +125,10 @@ def queries_step(
         inside = (rows < T) & (cols < S)
         at = bias + rows.to(tl.int64) * bias_t + cols * bias_s
         logits += tl.load(at, mask=inside, other=0.0).to(ACC) * LOG2E
-    weights = tl.exp2(logits - log_sum[:, None])
     if EDGE:
         seen = visible_pairs(rows, cols, T, S, diagonal, mask, mask_t, mask_s, CAUSAL, MASK)
-        weights = tl.where(seen, weights, 0.0)
+        logits = tl.where(seen, logits, float("-inf"))
+    weights = tl.exp2(logits - log_sum[:, None])
     dlogits = weights * (dweights - shared[:, None])
     if BIAS:
         at = dbias + rows.to(tl.int64) * dbias_t + cols

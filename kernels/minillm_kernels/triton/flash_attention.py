@@ -85,6 +85,9 @@ def _forward(q, k, v, bias, *, causal, mask, scale):
 @on_tensors.backward
 def _backward(dout, saved):
     q, k, v, bias, mask, out, log_sum, given, options = saved
+    if dout.shape != out.shape:
+        shapes = f"{tuple(out.shape)}, got {tuple(dout.shape)}"
+        raise ValueError(f"flash_attention_backward: dout must have shape {shapes}")
     grads = attend_backward(
         dout.to(q.dtype), q, k, v, out, log_sum, bias, mask,
         deterministic=is_deterministic(), **options,
