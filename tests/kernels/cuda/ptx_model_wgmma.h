@@ -4,21 +4,37 @@
 
 #include "ptx_model.h"
 
-// Shared memory as a GPU numbers it, from an address that is no multiple of anything large. One block
-// runs on one thread of the machine, so that thread_local means "of the block".
+// A cluster is one block of the emulator with the threads of all its blocks.
+constexpr int BLOCK_THREADS = 384;
+static int block_of_cluster() { return (int)emu_self()->linear / BLOCK_THREADS; }
+static int cluster_rank() { return block_of_cluster(); }
+static void cluster_wait() { __syncthreads(); }
+
+struct Index {
+    unsigned x;
+};
+static Index thread_index() { return {emu_self()->linear % BLOCK_THREADS}; }
+static Index block_index() { return {emu_self()->block_index.x * CLUSTER + block_of_cluster()}; }
+static Index grid_size() { return {emu_self()->grid_size.x * CLUSTER}; }
+#undef threadIdx
+#undef blockIdx
+#undef gridDim
+#define threadIdx thread_index()
+#define blockIdx block_index()
+#define gridDim grid_size()
+#undef THREADS
+#define THREADS (CLUSTER * BLOCK_THREADS)   // that __launch_bounds__ promises
+
+// Each block's shared memory as a GPU numbers it, from an address that is no multiple of anything large.
 constexpr unsigned SHARED_START = 1040, SHARED_BYTES = 227 * 1024;
-static unsigned char *shared_base;
+static unsigned char shared_of[CLUSTER][SHARED_BYTES];
 
-static unsigned char *at(unsigned address) {
+static unsigned char *at(unsigned address, int block) {
     if (address < SHARED_START || address >= SHARED_START + SHARED_BYTES) refuse("not in shared memory");
-    return shared_base + (address - SHARED_START);
+    return shared_of[block] + (address - SHARED_START);
 }
 
-
-static unsigned shared_address(const void *pointer) {
-    shared_base = (unsigned char *)pointer;   // the kernel asks once, for its memory's start
-    return SHARED_START;
-}
+static unsigned shared_address(const void *) { return SHARED_START; }   // of `memory`, its start
 
 struct Barrier {   // 8 bytes, as the real one
     uint8_t expected, pending, phase, magic;
@@ -26,9 +42,9 @@ struct Barrier {   // 8 bytes, as the real one
 };
 static unsigned idle;   // polls since anything last happened
 
-static Barrier &barrier_at(unsigned address) {
+static Barrier &barrier_at(unsigned address, int block) {
     if (address % 8) refuse("a barrier off 8 bytes");
-    Barrier &barrier = *(Barrier *)at(address);
+    Barrier &barrier = *(Barrier *)at(address, block);
     if (barrier.magic != 0xb5) refuse("a barrier that nobody initialised");
     return barrier;
 }
@@ -43,26 +59,27 @@ static void settle(Barrier &barrier) {
 
 static void barrier_init(unsigned address, int arrivals) {
     Barrier fresh = {(uint8_t)arrivals, (uint8_t)arrivals, 0, 0xb5, 0};
-    memcpy(at(address), &fresh, sizeof fresh);
+    memcpy(at(address, block_of_cluster()), &fresh, sizeof fresh);
 }
 static void barriers_ready() {}
 
-static void barrier_arrive(unsigned address) {
-    Barrier &barrier = barrier_at(address);
+static void barrier_arrive(unsigned address, int block) {
+    if (block >= CLUSTER) refuse("there is no such block in the cluster");
+    Barrier &barrier = barrier_at(address, block);
     if (barrier.pending == 0) refuse("more arrivals than a phase has");
     --barrier.pending;
     settle(barrier);
 }
 
 static void barrier_expect(unsigned address, int bytes) {
-    barrier_at(address).bytes += bytes;
-    barrier_arrive(address);
+    barrier_at(address, block_of_cluster()).bytes += bytes;
+    barrier_arrive(address, block_of_cluster());
 }
 
 struct PendingBox {
     unsigned to, barrier;
     const TensorMap *map;
-    int column, row;
+    int column, row, block;
 };
 static PendingBox boxes[64];
 static int box_count;
@@ -81,27 +98,35 @@ static void perform(const PendingBox &box) {
             uint16_t value = 0;
             if (row >= 0 && row < (long long)m[2] && column >= 0 && column < (long long)m[1])
                 memcpy(&value, (const char *)m[0] + row * (long long)m[3] + column * 2, 2);
-            memcpy(at(swizzled(box.to + r * 128 + c * 2)), &value, 2);
+            memcpy(at(swizzled(box.to + r * 128 + c * 2), box.block), &value, 2);
         }
     }
-    Barrier &barrier = barrier_at(box.barrier);
+    Barrier &barrier = barrier_at(box.barrier, box.block);
     barrier.bytes -= box_rows * 128;
     settle(barrier);
 }
 
-static void copy_box(unsigned to, const TensorMap *map, int column, int row, unsigned barrier) {
-    if (to % 1024) refuse("a box whose swizzle does not begin at its start");
-    PendingBox box = {to, barrier, map, column, row};
+static void copy_to(const PendingBox &box) {
+    if (box.to % 1024) refuse("a box whose swizzle does not begin at its start");
     if (!copies_late) return perform(box);
     if (box_count == 64) refuse("more boxes pending than the model holds");
-    int bytes = (int)(map->opaque[4] * map->opaque[5] * 2);
-    for (int i = 0; i < bytes; ++i) *at(to + i) = 0xff;   // NaNs
+    int bytes = (int)(box.map->opaque[4] * box.map->opaque[5] * 2);
+    for (int i = 0; i < bytes; ++i) *at(box.to + i, box.block) = 0xff;   // NaNs
     boxes[box_count++] = box;
+}
+
+static void copy_box(unsigned to, const TensorMap *map, int column, int row, unsigned barrier) {
+    copy_to({to, barrier, map, column, row, block_of_cluster()});
+}
+
+// .multicast::cluster: to the same place in all blocks, and told to the barrier at its place in each.
+static void copy_box_to_all(unsigned to, const TensorMap *map, int column, int row, unsigned barrier) {
+    for (int block = 0; block < CLUSTER; ++block) copy_to({to, barrier, map, column, row, block});
 }
 
 // try_wait.parity: true when the phase of that parity has ended; of a fresh barrier, parity 1 has.
 static void barrier_wait(unsigned address, int parity) {
-    while (barrier_at(address).phase == parity) {
+    while (barrier_at(address, block_of_cluster()).phase == parity) {
         if (++idle > 4000 && box_count) {   // everybody waits: let the oldest copy arrive
             PendingBox box = boxes[0];
             memmove(boxes, boxes + 1, --box_count * sizeof *boxes);
@@ -138,7 +163,7 @@ struct Descriptor {
     }
     static float read(unsigned address) {
         uint16_t bits;
-        memcpy(&bits, at(swizzled(address)), 2);
+        memcpy(&bits, at(swizzled(address), block_of_cluster()), 2);
         return number(bits);
     }
 };

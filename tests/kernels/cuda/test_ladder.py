@@ -21,7 +21,8 @@ from minillm_kernels.cuda.ladder import (
 RUNGS = {str(rung): rung for rungs in LADDERS.values() for rung in rungs}
 MATMUL = LADDERS["matmul"]
 KERNEL = re.compile(
-    r'extern "C" __global__ void\s*(?:__launch_bounds__\([^)]*\))?\s*(\w+)\(', re.DOTALL
+    r'extern "C" __global__ void\s*(?:__(?:launch_bounds|cluster_dims)__\([^)]*\)\s*)*(\w+)\(',
+    re.DOTALL,
 )
 # What NVRTC has, by which CuPy compiles; <cuda.h> only where nvcc does (sm_90a).
 INCLUDES = {"cuda_fp16.h", "cuda_bf16.h", "mma.h", "cuda.h"}

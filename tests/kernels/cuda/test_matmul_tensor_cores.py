@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from minillm.errors import UserError
-from minillm_kernels.cuda.matmul import MMA_SYNC, TILINGS, WGMMA, _tensor_map, matmul
+from minillm_kernels.cuda.matmul import CLUSTER, MMA_SYNC, TILINGS, WGMMA, _tensor_map, matmul
 from minillm_kernels.cuda.matmul._tensor_map import TENSOR_MAP, tensor_map
 from minillm_kernels.emulator import EmulatorError, RawModule, emulator_settings
 from tests.kernels.cuda.test_matmul import changed, floats, operands, vendor
@@ -55,8 +55,8 @@ def padded(array):
     return wide[:, :columns]
 
 
-def product(rung, kernel, M, N, K, dtype="float16", blocks=2):
-    """(C by the kernel, truth, torch's C); `blocks` of a persistent grid."""
+def product(rung, kernel, M, N, K, dtype="float16", clusters=2):
+    """(C by the kernel, truth, torch's C); `clusters` of a persistent grid."""
     a, b, exact_a, exact_b = operands(4, M, N, K, dtype)
     a, b = padded(a), padded(b)
     out = padded(np.full((M, N), 0x7FFF, np.uint16).view(a.dtype))
@@ -65,12 +65,13 @@ def product(rung, kernel, M, N, K, dtype="float16", blocks=2):
     tiling = TILINGS[rung]
     if rung is WGMMA:
         maps = model_map(a, (128, 64)), model_map(b, (64, 64))
-        grid, args = (blocks,), (*maps, out, *sizes, strides[2])
+        grid, args = (clusters,), (*maps, out, *sizes, strides[2])
+        block = (CLUSTER * tiling.block[0],)  # the model's block is a whole cluster
     else:
         grid = (-(-M // tiling.rows) * -(-N // tiling.columns),)
-        args = (a, b, out, *sizes, *strides)
+        args, block = (a, b, out, *sizes, *strides), tiling.block
     with emulator_settings(workers=1):
-        kernel(grid, tiling.block, args, shared_mem=tiling.shared)
+        kernel(grid, block, args, shared_mem=tiling.shared)
     return floats(out), exact_a @ exact_b, vendor(exact_a, exact_b, dtype)
 
 
@@ -115,6 +116,7 @@ WRONG = {
     "full not waited for": (WGMMA, LATE, "barrier_wait(full + s * 8, full_parity(use));", ""),
     "empty not waited for": (WGMMA, LATE, "barrier_wait(empty + s * 8, empty_parity(use));", ""),
     "a stage given back too early": (WGMMA, LATE, "multiply_wait<1>(sums);", ""),
+    "given back to one block only": (WGMMA, LATE, "CLUSTER * GROUPS * 4", "GROUPS * 4"),
     "the wrong parity": (WGMMA, EARLY, "use / STAGES % 2 ^ 1", "use / STAGES % 2"),
 }
 
@@ -125,7 +127,7 @@ def test_wrong_twins_fail(case):
     rung, order, old, new = WRONG[case]
     kernel = compiled(rung, order, code=changed(rung, old, new))
     try:
-        ours, truth, _ = product(rung, kernel, 130, 70, 460, blocks=1)
+        ours, truth, _ = product(rung, kernel, 130, 70, 460, clusters=1)
     except EmulatorError:
         return
     assert error(ours, truth) > 100 * epsilon("float16")

@@ -4,8 +4,10 @@
 //   to fetch tiles; two warpgroups of 128 threads do nothing but multiply (wgmma reads both
 //   operands from shared memory by itself); mbarriers between them say "full" and "empty". Blocks
 //   stay for many tiles (persistent), so that the next tile's copies run under this one's stores.
-// Arithmetic: 2 M N K operations. Bytes: 2 M N K (1 / BM + 1 / BN) from L2, 85 operations a byte
-//   at 128 x 256. Shared memory: 64 x 16 + 16 x 256 numbers for 524288 operations of one wgmma.
+//   Two blocks, a cluster, take tiles below each other: each fetches half of B for both (multicast).
+// Arithmetic: 2 M N K operations. Bytes: 2 M N K (1 / (2 BM) + 1 / BN) from L2, 128 operations a
+//   byte at 128 x 256; without the cluster (-DCLUSTER=1) 85, which at 132 SMs x 4096 operations a
+//   cycle would ask L2 for 48 bytes a cycle and SM.
 // Budget: 384 threads at 168 registers; the producer's warpgroup gives back down to 40 and the
 //   two consumers take 232 (128 of them sums): 128 x 40 + 256 x 232 = 64512 of 65536. One block
 //   an SM; 4 stages x (128 x 64 + 64 x 256) numbers, 192 KB, + 64 bytes of barriers + alignment.
@@ -37,13 +39,16 @@
 #define BOX 64      // columns of B in one copy, for the same reason
 #define STAGES 4
 #define GROUPS 2    // consumer warpgroups, 64 rows of the tile each
+#ifndef CLUSTER
+#define CLUSTER 2   // blocks that share their tiles of B: 1 or 2
+#endif
 #define THREADS (128 * (GROUPS + 1))
 #define A_BYTES (BM * BK * 2)
 #define B_BYTES (BK * BN * 2)
 #define BOX_BYTES (BK * BOX * 2)
 #define STAGE_BYTES (A_BYTES + B_BYTES)
 #define ALIGNMENT 1024   // the swizzle's pattern repeats after 8 rows of 128 bytes
-#define GROUP 16         // rows of tiles that blocks at work at one time share
+#define GROUP (16 / CLUSTER)   // rows of clusters' tiles that clusters at work at one time share
 
 // ---- Index functions ---------------------------------------------------------------------------
 // Blocks that run at one time should share rows of A and columns of B in L2: the order goes down
@@ -104,8 +109,24 @@ __device__ void barriers_ready() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-__device__ void barrier_arrive(unsigned barrier) {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" :: "r"(barrier) : "memory");
+// All threads of all blocks of the cluster.
+__device__ void cluster_wait() {
+    asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+}
+
+__device__ int cluster_rank() {
+    int rank;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+
+// Arrive at the barrier that lies at the same place in another block of the cluster (or this one).
+__device__ void barrier_arrive(unsigned barrier, int block) {
+    asm volatile("{\n"
+                 ".reg .b32 there;\n"
+                 "mapa.shared::cluster.u32 there, %0, %1;\n"
+                 "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n"
+                 "}" :: "r"(barrier), "r"(block) : "memory");
 }
 
 // Arrive, and make the phase last until so many bytes have been copied besides.
@@ -118,7 +139,7 @@ __device__ void barrier_wait(unsigned barrier, int parity) {
     asm volatile("{\n"
                  ".reg .pred done;\n"
                  "again:\n"
-                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+                 "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
                  "@!done bra again;\n"
                  "}" :: "r"(barrier), "r"(parity) : "memory");
 }
@@ -128,6 +149,15 @@ __device__ void copy_box(unsigned to, const TensorMap *map, int column, int row,
     asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
                  "[%0], [%1, {%2, %3}], [%4];"
                  :: "r"(to), "l"(map), "r"(column), "r"(row), "r"(barrier) : "memory");
+}
+
+// The same into the same place of every block of the cluster; each one's barrier hears of it.
+__device__ void copy_box_to_all(unsigned to, const TensorMap *map, int column, int row,
+                                unsigned barrier) {
+    unsigned short blocks = (1 << CLUSTER) - 1;
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+                 ".multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;"
+                 :: "r"(to), "l"(map), "r"(column), "r"(row), "r"(barrier), "h"(blocks) : "memory");
 }
 
 template <int registers> __device__ void give_registers() {
@@ -172,8 +202,8 @@ __device__ void multiply(float (&sums)[128], unsigned long long a, unsigned long
 
 // ---- The kernel --------------------------------------------------------------------------------
 // a_map: A's boxes of BM rows x BK; b_map: B's of BK x BOX columns. ldc: elements from one row to
-// the next. The grid is at most one block an SM.
-extern "C" __global__ void __launch_bounds__(THREADS, 1)
+// the next. The grid is a multiple of CLUSTER, at most one block an SM.
+extern "C" __global__ void __launch_bounds__(THREADS, 1) __cluster_dims__(CLUSTER, 1, 1)
 matmul(const __grid_constant__ TensorMap a_map, const __grid_constant__ TensorMap b_map, HALF *C,
        int M, int N, int K, long long ldc) {
     extern __shared__ __align__(128) unsigned char memory[];
@@ -181,33 +211,41 @@ matmul(const __grid_constant__ TensorMap a_map, const __grid_constant__ TensorMa
     start = (start + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     unsigned full = start + STAGES * STAGE_BYTES, empty = full + STAGES * 8;   // 8 bytes a barrier
     int t = threadIdx.x, warpgroup = t / 128;
-    int rows = (M + BM - 1) / BM, columns = (N + BN - 1) / BN, steps = (K + BK - 1) / BK;
+    int rows = (M + CLUSTER * BM - 1) / (CLUSTER * BM), columns = (N + BN - 1) / BN;   // of clusters
+    int steps = (K + BK - 1) / BK, rank = CLUSTER > 1 ? cluster_rank() : 0;
+    int clusters = gridDim.x / CLUSTER, first = blockIdx.x / CLUSTER;
 
     if (t == 0) {
         for (int s = 0; s < STAGES; ++s) {
-            barrier_init(full + s * 8, 1);             // the producer, and the bytes
-            barrier_init(empty + s * 8, GROUPS * 4);   // one lane of each consumer warp
+            barrier_init(full + s * 8, 1);   // the producer of this block, and the bytes
+            barrier_init(empty + s * 8, CLUSTER * GROUPS * 4);   // every consumer warp of all blocks
         }
         barriers_ready();
     }
-    __syncthreads();
+    if (CLUSTER > 1) cluster_wait();   // nobody's barriers are used before they are there
+    else __syncthreads();
 
     unsigned use = 0;   // of the ring, counted on from tile to tile
     if (warpgroup == 0) {
         give_registers<40>();
         if (t == 0) {
-            for (int tile = blockIdx.x; tile < rows * columns; tile += gridDim.x) {
+            for (int tile = first; tile < rows * columns; tile += clusters) {
                 int row, column;
                 tile_of(tile, rows, columns, row, column);
+                row = row * CLUSTER + rank;
+#pragma unroll 1
                 for (int step = 0; step < steps; ++step, ++use) {
                     int s = stage_of(use);
                     unsigned a_tile = start + s * STAGE_BYTES, b_tile = a_tile + A_BYTES;
                     barrier_wait(empty + s * 8, empty_parity(use));
                     barrier_expect(full + s * 8, STAGE_BYTES);
                     copy_box(a_tile, &a_map, step * BK, row * BM, full + s * 8);
-                    for (int box = 0; box < BN / BOX; ++box)
-                        copy_box(b_tile + box * BOX_BYTES, &b_map, column * BN + box * BOX,
-                                 step * BK, full + s * 8);
+                    for (int i = 0; i < BN / BOX / CLUSTER; ++i) {
+                        int box = rank * (BN / BOX / CLUSTER) + i;
+                        (CLUSTER > 1 ? copy_box_to_all : copy_box)(
+                            b_tile + box * BOX_BYTES, &b_map, column * BN + box * BOX, step * BK,
+                            full + s * 8);
+                    }
                 }
             }
         }
@@ -215,9 +253,10 @@ matmul(const __grid_constant__ TensorMap a_map, const __grid_constant__ TensorMa
         take_registers<232>();
         int group = warpgroup - 1, lane = t % 32;
         float sums[128];
-        for (int tile = blockIdx.x; tile < rows * columns; tile += gridDim.x) {
+        for (int tile = first; tile < rows * columns; tile += clusters) {
             int row, column;
             tile_of(tile, rows, columns, row, column);
+            row = row * CLUSTER + rank;
             for (int step = 0; step < steps; ++step, ++use) {
                 int s = stage_of(use);
                 unsigned a_tile = start + s * STAGE_BYTES, b_tile = a_tile + A_BYTES;
@@ -228,12 +267,14 @@ matmul(const __grid_constant__ TensorMap a_map, const __grid_constant__ TensorMa
                     multiply(sums, a_descriptor(a_tile, group, k), b_descriptor(b_tile, k),
                              step > 0 || k > 0);
                 multiply_commit();
-                // The products of the stage before are done while these run: give it back.
+                // The products of the stage before are done while these run: give it back, to all
+                // who fill it.
                 multiply_wait<1>(sums);
-                if (step > 0 && lane == 0) barrier_arrive(empty + stage_of(use - 1) * 8);
+                if (step > 0 && lane < CLUSTER)
+                    barrier_arrive(empty + stage_of(use - 1) * 8, lane);
             }
             multiply_wait<0>(sums);
-            if (lane == 0) barrier_arrive(empty + stage_of(use - 1) * 8);
+            if (lane < CLUSTER) barrier_arrive(empty + stage_of(use - 1) * 8, lane);
 
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
@@ -250,4 +291,5 @@ matmul(const __grid_constant__ TensorMap a_map, const __grid_constant__ TensorMa
             }
         }
     }
+    if (CLUSTER > 1) cluster_wait();   // a block's memory stays while others may write to it
 }

@@ -18,6 +18,7 @@ from minillm_kernels.cuda.matmul._tensor_map import tensor_map
 from minillm_kernels.memory import allocating
 
 __all__ = [
+    "CLUSTER",
     "COALESCED",
     "MMA_SYNC",
     "NAIVE",
@@ -103,7 +104,7 @@ TILINGS = {
     WGMMA: Tiling(128, 256, (384,), shared=4 * (128 * 64 + 64 * 256) * 2 + 64 + 1024),
 }
 WIDE = (MMA_SYNC, WGMMA)  # that move 16 bytes at a time, whatever happens
-WGMMA_K, WGMMA_BOX = 64, 64
+WGMMA_K, WGMMA_BOX, CLUSTER = 64, 64, 2
 
 
 def matmul(a, b, *, rung=WARP_TILE, bias=None, out=None, accumulate=False):
@@ -189,7 +190,9 @@ def launch(kernel, rung, dtype, arrays, sizes, strides):
             tensor_map(a, dtype, strides[0], box=(tiling.rows, WGMMA_K)),
             tensor_map(b, dtype, strides[1], box=(WGMMA_K, WGMMA_BOX)),
         )
-        grid = (min(rows * columns, multiprocessors(a)),)
+        # Whole clusters, of blocks with tiles below each other; each stays for many tiles.
+        clusters = min(math.ceil(rows / CLUSTER) * columns, multiprocessors(a) // CLUSTER)
+        grid = (clusters * CLUSTER,)
         args = (*maps, out, *numbers, np.int64(strides[2]))
     else:
         grid = (rows * columns,) if rung is MMA_SYNC else (columns, rows)
