@@ -11,7 +11,7 @@ from minillm_kernels.triton._tune import Choice
 __all__ = ["FORWARD", "KEY", "KEYS", "QUERIES"]
 
 TINY, SMALL = (75, 80, 90), (80, 90)
-ALL, NARROW = (16, 32, 64, 128), (16, 32, 64)  # widths D0 of heads
+ALL, NARROW, WIDE = (16, 32, 64, 80, 96, 128), (16, 32, 64), (128,)  # widths D0 + D1 of heads
 KEY = ["size_class", "CAUSAL", "D0", "D1", "TMA", "EXPLICIT", "MASK", "PRECISION"]
 
 
@@ -24,10 +24,11 @@ def _choice(sizes, warps, stages, heads=ALL, fused=(True, False), arches=(90,)):
             return scalar and arches == TINY
         slow = arguments["EXPLICIT"] or arguments["MASK"] or full
         plain = slow or not arguments["TMA"]
-        if arches == SMALL and (plain or sizes["BLOCK_S"] == 32):
-            return not slow if sizes["BLOCK_S"] > 32 else plain
-        served = arguments["D0"] in heads and arguments.get("FUSED", False) in fused
-        return served and not slow and not (arch == 90 and plain)
+        if stages == 1:
+            return plain
+        served = arguments["D0"] + arguments["D1"] in heads
+        served = served and arguments.get("FUSED", False) in fused and not slow
+        return served and (arch == 80 or arches == SMALL or not plain)
 
     return Choice(sizes, warps, stages, arches, fits)
 
@@ -58,19 +59,20 @@ FORWARD = [
     _forward(128, 64, False, 4, 3, NARROW),
 ]
 KEYS = [
-    _keys(64, 64, True, 4, 2, fused=(False,), arches=SMALL),
-    _keys(32, 32, True, 4, 1, arches=SMALL),
+    _keys(64, 64, True, 4, 2, NARROW, arches=SMALL),
+    _keys(64, 64, True, 8, 2, WIDE, arches=SMALL),
+    _keys(32, 64, True, 8, 1, arches=SMALL),
     _keys(16, 32, True, 4, 1, arches=TINY),
     _keys(64, 128, True, 8, 2),
-    _keys(64, 64, True, 8, 2, (128,)),
     _keys(128, 128, True, 8, 2, NARROW),
     _keys(64, 128, False, 8, 2, NARROW),
     _keys(64, 128, True, 8, 3, NARROW),
     _keys(128, 64, True, 4, 2, NARROW, (False,)),
 ]
 QUERIES = [
-    _queries(64, 64, 4, 2, arches=SMALL),
-    _queries(32, 32, 4, 1, arches=SMALL),
+    _queries(64, 64, 4, 2, NARROW, arches=SMALL),
+    _queries(64, 64, 8, 2, WIDE, arches=SMALL),
+    _queries(64, 32, 8, 1, arches=SMALL),
     _queries(16, 32, 4, 1, arches=TINY),
     _queries(128, 64, 8, 2),
     _queries(128, 64, 8, 3),
