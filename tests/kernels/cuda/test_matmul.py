@@ -220,6 +220,12 @@ def test_more_blocks_than_the_grid_allows():
         matmul(tall, np.ones((1, 1), "f"), rung=NAIVE)
 
 
+def test_longer_than_the_kernels_count():
+    long = np.lib.stride_tricks.as_strided(A, (2**31, 1), (4, 4))
+    with pytest.raises(ValueError, match="must be at most 2147482624 long and wide, got"):
+        matmul(long, np.ones((1, 1), "f"), rung=NAIVE)
+
+
 def test_order_of():
     whole = np.zeros((6, 8), np.float32)
     assert order_of(whole) == (8, False)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from minillm.errors import UserError
+from minillm_kernels.cuda import matmul as module
 from minillm_kernels.cuda.matmul import CLUSTER, MMA_SYNC, TILINGS, WGMMA, _tensor_map, matmul
 from minillm_kernels.cuda.matmul._tensor_map import TENSOR_MAP, tensor_map
 from minillm_kernels.emulator import EmulatorError, RawModule, emulator_settings
@@ -55,7 +56,7 @@ def padded(array):
     return wide[:, :columns]
 
 
-def product(rung, kernel, M, N, K, dtype="float16", clusters=2):
+def product(rung, kernel, M, N, K, dtype="float16", clusters=2, cluster=CLUSTER):
     """(C by the kernel, truth, torch's C); `clusters` of a persistent grid."""
     a, b, exact_a, exact_b = operands(4, M, N, K, dtype)
     a, b = padded(a), padded(b)
@@ -66,7 +67,7 @@ def product(rung, kernel, M, N, K, dtype="float16", clusters=2):
     if rung is WGMMA:
         maps = model_map(a, (128, 64)), model_map(b, (64, 64))
         grid, args = (clusters,), (*maps, out, *sizes, strides[2])
-        block = (CLUSTER * tiling.block[0],)  # the model's block is a whole cluster
+        block = (cluster * tiling.block[0],)  # the model's block is a whole cluster
     else:
         grid = (-(-M // tiling.rows) * -(-N // tiling.columns),)
         args, block = (a, b, out, *sizes, *strides), tiling.block
@@ -84,10 +85,11 @@ def test_kernel_on_the_model(rung, order):
         as_good_as(*product(rung, kernel, M, N, K), "float16", f"{rung} {M} x {N} x {K}")
 
 
-@pytest.mark.parametrize("rung", MODELS, ids=str)
-def test_bfloat16_on_the_model(rung):
-    kernel = compiled(rung, LATE, ("BF16",))
-    as_good_as(*product(rung, kernel, 70, 100, 90, "bfloat16"), "bfloat16", str(rung))
+def test_bfloat16_on_the_model():
+    kernel = compiled(MMA_SYNC, LATE, ("BF16",))
+    as_good_as(*product(MMA_SYNC, kernel, 70, 100, 90, "bfloat16"), "bfloat16")
+    kernel = compiled(WGMMA, LATE, ("BF16", "CLUSTER=1"))  # and every block for itself
+    as_good_as(*product(WGMMA, kernel, 130, 100, 400, "bfloat16", cluster=1), "bfloat16")
 
 
 def test_a_group_of_tiles_is_gone_through_once():
@@ -212,6 +214,31 @@ def test_no_driver(monkeypatch):
     ):
         tensor_map(Matrix((8, 8), 0x100), "float16", 8, box=(64, 64))
     _tensor_map._encode.cache_clear()
+
+
+def test_launch_of_clusters(driver, monkeypatch):
+    """Tiles below each other make a cluster; never more blocks than multiprocessors."""
+    launched = []
+    monkeypatch.setattr(module, "multiprocessors", lambda _: 131)
+    for M, N, blocks in ((300, 520, 12), (128, 256, 2), (5000, 5000, 130)):
+        arrays = [Matrix(shape, 0x1000) for shape in ((M, 64), (64, N), (M, N))]
+        strides = 64, -(-N // 8) * 8, -(-N // 8) * 8
+        module.launch(
+            lambda *call, **shared: launched.append((call, shared)),
+            WGMMA,
+            "float16",
+            (*arrays, None),
+            (M, N, 64),
+            strides,
+        )
+        (grid, block, args), shared = launched.pop()
+        assert grid == (blocks,)
+        assert block == (384,)
+        assert shared == {"shared_mem": 197696}
+        assert [a.dtype for a in args[:2]] == [TENSOR_MAP] * 2
+        assert args[2:] == (arrays[2], M, N, 64, strides[2])
+        assert driver["box"] == [64, 64]  # the last map made is B's
+        assert driver["sizes"] == [N, 64]
 
 
 @pytest.mark.gpu

@@ -103,6 +103,7 @@ TILINGS = {
     MMA_SYNC: Tiling(128, 256, (256,), shared=4 * (128 * 32 + 32 * 256) * 2),
     WGMMA: Tiling(128, 256, (384,), shared=4 * (128 * 64 + 64 * 256) * 2 + 64 + 1024),
 }
+LONGEST = 2**31 - 1024  # the kernels count in int, up to a tile further
 WIDE = (MMA_SYNC, WGMMA)  # that move 16 bytes at a time, whatever happens
 WGMMA_K, WGMMA_BOX, CLUSTER = 64, 64, 2
 
@@ -139,6 +140,8 @@ def matmul(a, b, *, rung=WARP_TILE, bias=None, out=None, accumulate=False):
     dtype = dtype_of(a, rung)
     check_array("b", b, dtype=a.dtype, shape=(a.shape[1], None), contiguous=False, like=a)
     M, K, N = *a.shape, b.shape[1]
+    if max(M, N, K) > LONGEST:
+        raise ValueError(f"a and b must be at most {LONGEST} long and wide, got {M, K} and {K, N}")
     if bias is not None:
         check_array("bias", bias, dtype=a.dtype, shape=(N,), like=a)
     if out is None:
