@@ -28,19 +28,25 @@ import triton.language as tl
 
 from minillm.ops._op import register
 from minillm_kernels.arrays import check_grid, on_tensors
-from minillm_kernels.require import interpreted
 from minillm_kernels.triton import _device as device
 from minillm_kernels.triton._compile import Configuration
 from minillm_kernels.triton._factors import check_float, check_shape, factors, rows_of
+from minillm_kernels.triton._tune import Choice, autotune
 from minillm_kernels.triton.matmul import matmul, sum_over_rows
 
 __all__ = ["configurations", "linear_cross_entropy", "linear_cross_entropy_backward"]
 
 PIECE_BYTES = 2**29  # of one piece; half a GB holds 5336 rows of 50304 logits in bf16
-BLOCK = 4096  # logits of a row that a block of threads takes at a time
-BLOCK_INTERPRETED = 1 << 16  # where a step costs the same whatever its size
+# Logits of a row that a block takes at a time, and its warps. Few blocks of many warps keep the
+# rows that are in flight, 100 KB each, within the 50 MB of the L2 cache.
+BLOCKS = ((4096, 8), (4096, 16), (8192, 32))
 
 
+@autotune(
+    [Choice({"BLOCK": block}, warps) for block, warps in BLOCKS],
+    key=["V"],
+    restore=["piece"],
+)
 @triton.jit
 def loss_and_gradient_kernel(
     piece, targets, losses, V, stride, ignore_index,
@@ -48,26 +54,29 @@ def loss_and_gradient_kernel(
 ):  # fmt: skip
     """A row of logits a block: its loss, and in the logits' place softmax(logits) - wanted.
 
-    piece : (R, V), rows `stride` apart; targets, losses : (R,); SHARE = SMOOTHING / V. The first
-    pass is the online sum of exponentials (Milakov & Gimelshein 2018, arXiv:1805.02867, algorithm
-    3), a maximum and a sum for each column of the block; the second finds the row in the L2 cache.
+    piece : (R, V) in rows of `stride` numbers, of which those from V on are anybody's; targets,
+    losses : (R,); SHARE = SMOOTHING / V. The first pass is the online sum of exponentials (Milakov
+    & Gimelshein 2018, arXiv:1805.02867, algorithm 3), with a maximum and a sum for each column of
+    the block: of exp(top - new) and exp(logit - new) one is 1, so that a logit costs one
+    exponential. The second pass finds the row in the L2 cache.
     """
     row = tl.program_id(0).to(tl.int64)
     target = tl.load(targets + row)
     counted = target != ignore_index
     at = piece + row * stride
     columns = tl.arange(0, BLOCK)
-    top = tl.full((BLOCK,), float("-inf"), SUM)
+    top = tl.full((BLOCK,), -3e38, SUM)  # finite, for inf - inf is nan
     total = tl.zeros((BLOCK,), SUM)
     plain = tl.zeros((BLOCK,), SUM)
     for start in tl.range(0, V, BLOCK):
+        # Masked by the rows' length, a multiple of 64, so that loads stay 16 bytes wide.
+        logits = tl.load(at + start + columns, mask=start + columns < stride, other=0).to(SUM)
         inside = start + columns < V
-        logits = tl.load(at + start + columns, mask=inside, other=float("-inf")).to(SUM)
-        higher = tl.maximum(top, logits)
-        shift = tl.where(higher == float("-inf"), 0, higher)  # nothing seen yet
-        total = total * tl.exp(top - shift) + tl.exp(logits - shift)
-        top = higher
         plain += tl.where(inside, logits, 0)
+        logits = tl.where(inside, logits, float("-inf"))
+        other = tl.exp(-tl.abs(top - logits))
+        total = tl.where(logits > top, total * other + 1, total + other)
+        top = tl.maximum(top, logits)
     highest = tl.max(top, 0)
     log_sum = highest + tl.log(tl.sum(total * tl.exp(top - highest), 0))
     known = tl.where(counted, target, 0)
@@ -76,11 +85,12 @@ def loss_and_gradient_kernel(
     loss = log_sum - (1 - SMOOTHING) * at_target - SHARE * tl.sum(plain, 0)
     tl.store(losses + row, tl.where(counted, loss, 0))
     for start in tl.range(0, V, BLOCK):
-        inside = start + columns < V
-        logits = tl.load(at + start + columns, mask=inside, other=float("-inf")).to(SUM)
+        allocated = start + columns < stride
+        logits = tl.load(at + start + columns, mask=allocated, other=0).to(SUM)
+        logits = tl.where(start + columns < V, logits, float("-inf"))
         wanted = (start + columns == known).to(SUM) * (1 - SMOOTHING) + SHARE
         gradient = tl.where(counted, tl.exp(logits - log_sum) - wanted, 0)
-        tl.store(at + start + columns, gradient.to(piece.dtype.element_ty), mask=inside)
+        tl.store(at + start + columns, gradient.to(piece.dtype.element_ty), mask=allocated)
 
 
 @on_tensors
@@ -142,8 +152,6 @@ def replace_by_gradient(piece, targets, losses, ignore_index, label_smoothing):
         piece, targets, losses, v, piece.stride(0), ignore_index,
         SMOOTHING=float(label_smoothing), SHARE=label_smoothing / max(v, 1),
         SUM=tl.float64 if losses.dtype == torch.float64 else tl.float32,
-        BLOCK=min(BLOCK_INTERPRETED, triton.next_power_of_2(v)) if interpreted() else BLOCK,
-        num_warps=8,
     )  # fmt: skip
 
 
@@ -175,8 +183,11 @@ def configurations():
     for dtype in ("fp32", "fp16", "bf16"):
         types = {"piece": f"*{dtype}", "targets": "*i64", "losses": "*fp32", "V": "i32:16"}
         types |= {"stride": "i32:16", "ignore_index": "i32"}
-        constants = {"SMOOTHING": 0.0, "SHARE": 0.0, "SUM": tl.float32, "BLOCK": BLOCK}
-        yield Configuration(
-            dtype, loss_and_gradient_kernel, types, constants, 8,
-            arches=(80, 90) if dtype == "bf16" else (75, 80, 90), expects=("vector loads",),
-        )  # fmt: skip
+        constants = {"SMOOTHING": 0.0, "SHARE": 0.0, "SUM": tl.float32}
+        choices = loss_and_gradient_kernel.choices
+        for choice in choices if dtype == "bf16" else choices[:1]:
+            yield Configuration(
+                f"{dtype} {choice.name}", loss_and_gradient_kernel, types,
+                constants | choice.constants, choice.num_warps, choice.num_stages,
+                (80, 90) if dtype == "bf16" else (75, 80, 90), expects=("vector loads",),
+            )  # fmt: skip

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 import minillm
 from minillm.ops import linear_cross_entropy as op
 from minillm_kernels.precision import precision
+from minillm_kernels.require import interpreted
 from minillm_kernels.triton import linear_cross_entropy
+from minillm_kernels.triton._tune import Choice
 from tests.kernels.harness import error
 from tests.kernels.triton.pairs import check_pair, mutant, normal
 from tests.ops.draw import seeds
@@ -47,10 +49,16 @@ def small_pieces(monkeypatch, rows=128):
     assert linear_cross_entropy.piece_rows(1000, 7, 4) == rows
 
 
+def small_blocks(monkeypatch, module):
+    """Take several blocks to a row where rows are short."""
+    if interpreted():
+        monkeypatch.setattr(module.loss_and_gradient_kernel, "choices", [Choice({"BLOCK": 32})])
+
+
 @settings(max_examples=2, deadline=None)
 @given(
-    lead=st.lists(st.integers(1, 4), min_size=1, max_size=2), c=st.integers(1, 5),
-    v=st.integers(1, 9), bias=st.booleans(), smoothing=st.sampled_from([0.0, 0.1, 1.0]), seed=seeds,
+    lead=st.lists(st.integers(1, 3), min_size=1, max_size=2), c=st.integers(1, 3),
+    v=st.integers(1, 7), bias=st.booleans(), smoothing=st.sampled_from([0.0, 0.1, 1.0]), seed=seeds,
 )  # fmt: skip
 def test_agrees_with_both_oracles_in_float64(lead, c, v, bias, smoothing, seed):
     args, targets = case(tuple(lead), c, v, "float64", bias=bias, seed=seed)
@@ -79,7 +87,7 @@ def test_pieces_make_no_difference(place, monkeypatch):
     loss, saved = pair[0](*here, **kwargs)
     whole = loss, *pair[1](torch.ones_like(loss), saved)
     small_pieces(monkeypatch)
-    monkeypatch.setattr(linear_cross_entropy, "BLOCK_INTERPRETED", 16)
+    small_blocks(monkeypatch, linear_cross_entropy)
     loss, saved = pair[0](*here, **kwargs)
     for a, b in zip(whole, (loss, *pair[1](torch.ones_like(loss), saved)), strict=True):
         assert error(place.numpy(a), place.numpy(b)) < 1e-6
@@ -115,7 +123,7 @@ def test_heights_of_pieces(n):
 
 
 def test_large_logits(place, monkeypatch):
-    monkeypatch.setattr(linear_cross_entropy, "BLOCK_INTERPRETED", 16)
+    small_blocks(monkeypatch, linear_cross_entropy)
     args, targets = case((9,), 3, 50, "float32", scale=100.0)
     here = [place.tensor(a, "float32") for a in args]
     loss, saved = pair[0](*here, targets=place.tensor(targets), ignore_index=IGNORED)
@@ -175,7 +183,7 @@ def test_refusals(place, shapes, options, message):
         ("tl.where(counted, tl.exp(logits", "tl.where(row >= 0, tl.exp(logits"),
         ("tl.where(counted, loss, 0)", "loss"),
         ("* (1 - SMOOTHING) + SHARE", "* (1 - SMOOTHING)"),
-        ("total * tl.exp(top - shift) +", "total +"),
+        ("total * other + 1", "total + 1"),
         ("matmul(piece, w, out=dx[here])", "matmul(piece, w, out=dx[here]).mul_(0.98)"),
         ("out=dweight, add=first > 0", "out=dweight"),
         ("scale = dloss.to(count.dtype) / count", "scale = dloss.to(count.dtype) / len(dx)"),
@@ -184,7 +192,7 @@ def test_refusals(place, shapes, options, message):
 def test_broken_pairs_are_refused(place, monkeypatch, tmp_path, old, new):
     broken = mutant(linear_cross_entropy, old, new, tmp_path)
     monkeypatch.setattr(broken, "PIECE_BYTES", 1)
-    monkeypatch.setattr(broken, "BLOCK_INTERPRETED", 32)
+    small_blocks(monkeypatch, broken)
     (x, weight, bias), targets = case((140,), 8, 60, "float32")
     pair = broken.linear_cross_entropy, broken.linear_cross_entropy_backward
     with pytest.raises(AssertionError):
