@@ -22,9 +22,13 @@
 #include <mma.h>
 #ifdef BF16
 #include <cuda_bf16.h>
+#define ROUND __float2bfloat16
+#define WIDEN __bfloat162float
 typedef __nv_bfloat16 Half;
 #else
 #include <cuda_fp16.h>
+#define ROUND __float2half
+#define WIDEN __half2float
 typedef __half Half;
 #endif
 #ifndef HEAD
@@ -56,14 +60,6 @@ using LeftTurned = wmma::fragment<wmma::matrix_a, EDGE, EDGE, EDGE, Half, wmma::
 using Right = wmma::fragment<wmma::matrix_b, EDGE, EDGE, EDGE, Half, wmma::row_major>;
 using RightTurned = wmma::fragment<wmma::matrix_b, EDGE, EDGE, EDGE, Half, wmma::col_major>;
 using Sum = wmma::fragment<wmma::accumulator, EDGE, EDGE, EDGE, float>;
-
-#ifdef BF16
-__device__ Half rounded(float x) { return __float2bfloat16(x); }
-__device__ float widened(Half x) { return __bfloat162float(x); }
-#else
-__device__ Half rounded(float x) { return __float2half(x); }
-__device__ float widened(Half x) { return __half2float(x); }
-#endif
 
 // Rows first, first + 1, ... of a head into shared memory, 16 bytes a thread; zeros from `end` on.
 template <int LENGTH>
@@ -105,7 +101,7 @@ __device__ void store_chunk(Half *head, const Sum &sum, float factor, int first,
     if (first + row < end)
         for (int j = side; j < EDGE; j += 2)
             head[(long long)(first + row) * D + chunk * EDGE + j] =
-                rounded(scratch[row * FLOATS + j] * factor);
+                ROUND(scratch[row * FLOATS + j] * factor);
     __syncwarp();
 }
 
@@ -164,7 +160,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) wmma_forward(
         total *= fade; // of this lane's keys alone: the two lanes' sums meet at the end
         for (int j = side; j < COLS; j += 2) {
             const float weight = expf(logits[row][j] - finite);
-            weights[row][j] = rounded(weight);
+            weights[row][j] = ROUND(weight);
             total += weight;
         }
         for (int j = side; j < EDGE; j += 2) logits[row][j] = fade;
@@ -198,7 +194,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) wmma_delta(
     if (n >= rows) return;
     float sum = 0;
     for (int c = threadIdx.x % 32; c < D; c += 32)
-        sum += widened(dout[n * D + c]) * widened(out[n * D + c]);
+        sum += WIDEN(dout[n * D + c]) * WIDEN(out[n * D + c]);
     for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(ALL, sum, offset);
     if (threadIdx.x % 32 == 0) delta[n] = sum;
 }
@@ -226,8 +222,8 @@ __device__ void weigh(Round &tile, const Mask &pairs, const float *log_sum, cons
             weight = expf(scale * tile.logits[row][col] - log_sum[t]);
             dlogit = weight * (tile.dweights[row][col] - delta[t]);
         }
-        tile.weights[row][col] = rounded(weight);
-        tile.dlogits[row][col] = rounded(dlogit);
+        tile.weights[row][col] = ROUND(weight);
+        tile.dlogits[row][col] = ROUND(dlogit);
     }
     __syncthreads();
 }
