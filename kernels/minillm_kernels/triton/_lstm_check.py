@@ -1,9 +1,12 @@
 """What the LSTM's launchers ask of their arguments, in the op's own words where it asks it too."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import torch
 
 from minillm.ops._recurrent import check_layers, check_state
+from minillm.tree import map_leaves
 from minillm_kernels.triton._rows import check_shape
 
 __all__ = ["check_arguments"]
@@ -16,7 +19,7 @@ def check_arguments(x, state, params, dropout, rng):
     -------
     shape : (L, B, K) of the state
     """
-    shape = check_layers(x, params, gates=4)
+    shape = check_layers(*map_leaves(_shape_of, (x, params)), gates=4)
     wanted = (torch.float32, torch.float64)
     named = {"x": x}
     for key, array in check_state(state).items():
@@ -38,3 +41,9 @@ def check_arguments(x, state, params, dropout, rng):
     if rng is not None and not isinstance(rng, np.random.Generator):
         raise ValueError(f"rng must be a numpy.random.Generator or None, got {type(rng).__name__}")
     return shape
+
+
+def _shape_of(tensor):
+    """What the op's own check looks at, its shape a tuple as in the op's messages."""
+    shape = getattr(tensor, "shape", None)
+    return tensor if shape is None else SimpleNamespace(shape=tuple(shape))

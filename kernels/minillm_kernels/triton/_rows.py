@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from minillm_kernels.arrays import check_grid, interpreted
+from minillm_kernels.triton._device import arch
 
 __all__ = [
     "FLOATS",
@@ -51,7 +52,7 @@ def as_rows(tensor):
 
 
 def check_type(op_name, **tensors):
-    """Refuse a tensor that is not of one of the FLOATS.
+    """Refuse a tensor that is not of one of the FLOATS, or that this GPU has no arithmetic for.
 
     Raises
     ------
@@ -63,6 +64,11 @@ def check_type(op_name, **tensors):
         if dtype not in FLOATS:
             known = ", ".join(str(known).removeprefix("torch.") for known in FLOATS)
             raise ValueError(f"{op_name}: {name} must be one of {known}, got {dtype}")
+        if dtype == torch.bfloat16 and tensor.is_cuda and arch() == 75:
+            raise ValueError(
+                f"{op_name}: {name} is bfloat16, which needs a GPU of compute capability 8.0: "
+                "use float16 or float32"
+            )
 
 
 def check_shape(op_name, name, tensor, shape):

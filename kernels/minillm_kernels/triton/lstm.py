@@ -20,6 +20,7 @@ from minillm.ops._op import register
 from minillm_kernels import precision
 from minillm_kernels.arrays import check_grid, interpreted, on_tensors
 from minillm_kernels.triton._compile import Configuration
+from minillm_kernels.triton._device import arch
 from minillm_kernels.triton._lstm_check import check_arguments
 from minillm_kernels.triton._rows import accumulator
 from minillm_kernels.triton._tune import Choice, autotune
@@ -30,7 +31,8 @@ __all__ = ["lstm", "lstm_backward"]
 
 @triton.jit
 def sigmoid(a):
-    return 1 / (1 + tl.exp(-a))
+    small = tl.exp(-tl.abs(a))  # cannot overflow
+    return tl.where(a < 0, small, 1.0) / (1 + small)
 
 
 @triton.jit
@@ -211,7 +213,7 @@ def lstm(x, state, params, *, dropout=0.0, rng=None):
         start = {"h": zeros, "c": zeros}
     else:
         start = {key: state[key].contiguous() for key in ("h", "c")}
-    mode = precision.current() if x.dtype == torch.float32 else "float32"
+    mode = _mode(x)
     layers, ends = [], {"h": [], "c": []}
     for layer, weights in enumerate(params):
         mask = None
@@ -241,9 +243,9 @@ def lstm_backward(dout, cache):
         dy = torch.zeros_like(y) if dy is None else dy
         if dend["h"] is not None:
             # forward: the last h is an output twice, in y and in the state
-            dy = dy.clone()
+            dy = _copy(dy)
             dy[:, -1] += dend["h"][layer]
-        dc = torch.zeros_like(start["c"]) if dend["c"] is None else dend["c"][layer].clone()
+        dc = torch.zeros_like(start["c"]) if dend["c"] is None else _copy(dend["c"][layer])
         da = _run_layer_backward(dy.contiguous(), dc, layers[layer], params[layer], mode)
         flat_da, flat_x = _factors(mode, da.flatten(0, 1), x.flatten(0, 1))  # (B T, ...)
         before = torch.cat([start["h"][:, None], y[:, :-1]], 1)  # (B, T, K): h[t - 1]
@@ -315,6 +317,14 @@ def _grid(name, n_batch, n_hidden):
     return grid
 
 
+def _mode(x):
+    """The precision of the products of x. A T4 has no tensor cores for tf32 and no bfloat16."""
+    mode = precision.current() if x.dtype == torch.float32 else "float32"
+    if arch() == 75 and mode == "bf16":
+        raise ValueError('lstm: precision "bf16" needs a GPU of compute capability 8.0 or more')
+    return "float32" if arch() == 75 else mode
+
+
 def _factors(mode, *tensors):
     """What the products read: in the mode "bf16" rounded once, before all steps."""
     return tuple(t.to(torch.bfloat16) if mode == "bf16" else t for t in tensors)
@@ -324,6 +334,11 @@ def _dropout_mask(x, p, rng):
     """The op dropout's mask: drawn on the host, one float32 for each element in C order."""
     kept = torch.from_numpy(rng.random(tuple(x.shape), dtype=np.float32) >= p)
     return kept.to(x.device, x.dtype) / (1 - p)
+
+
+def _copy(tensor):
+    """A copy without gaps, to be written to."""
+    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 def _given_state(dend):
