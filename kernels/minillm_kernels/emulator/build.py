@@ -25,6 +25,7 @@ from minillm_kernels.emulator.source import (
     pad_shared,
     refuse_ptx,
     replace_marks,
+    watch_copies,
 )
 
 __all__ = ["Library", "build_kernels", "build_runtime"]
@@ -36,13 +37,10 @@ STATIC_BYTES = 48 * 1024
 
 COMMON = ("-std=c++17", "-fPIC", "-U_FORTIFY_SOURCE", "-fno-strict-aliasing", "-fwrapv", "-w")
 # Shared memory is thread_local, without constructors, and found by plain symbols.
-KERNEL = ("-fvisibility=hidden", "-fno-extern-tls-init", "-g1")
+KERNEL = ("-fno-exceptions", "-fvisibility=hidden", "-fno-extern-tls-init", "-g1")
 FAST = ("-O2",)
 # -O1 and no splitting of structures keep accesses as the .cu has them: a float4 is one of 16 bytes.
 CHECKED = ("-O1", "-fno-tree-sra", "-fsanitize=thread,bounds", "-D__MINILLM_CHECKED__=1")
-if os.uname().machine == "x86_64":  # no copies that are not reported
-    CHECKED += ("-mmemcpy-strategy=libcall:-1:align", "-mmemset-strategy=libcall:-1:align")
-WRAPPED = tuple(f"-Wl,--wrap={name}" for name in ("memcpy", "memmove", "memset"))
 LINK = ("-shared", "-fPIC", "-O1", "-g0", "-w", "-fvisibility=hidden")
 LINK += ("-Wl,-Bsymbolic", "-Wl,-z,defs")
 RUNTIME = ("-O2", "-g1", "-fvisibility=hidden", "-shared", "-pthread")
@@ -131,7 +129,14 @@ def _toolchain(*files):
 
 
 def _run(command, *, text=None, names=()):
-    done = subprocess.run(command, input=text, capture_output=True, text=True, errors="replace")
+    done = subprocess.run(
+        command,
+        input=text,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, "LC_ALL": "C"},  # complaints in English and ASCII
+    )
     if done.returncode:
         raise _compile_error(done.stderr, names)
     return done.stdout
@@ -256,6 +261,7 @@ def _preprocess(text, name, options, folder, mode):
         find_compiler(),
         "-E",
         *COMMON,
+        *KERNEL,
         *mode,
         "-I",
         str(INCLUDE),
@@ -276,7 +282,8 @@ def _compile(work, text, name, expressions, checked, runtime):
     kernels = find_kernels(text)
     source, assembly = work / "kernel.ii", work / "kernel.s"
     made, library = work / "kernel.o", work / "kernel.so"
-    source.write_text(replace_marks(text) + kernel_table(kernels, expressions))
+    text = replace_marks(watch_copies(text, INCLUDE) if checked else text)
+    source.write_text(text + kernel_table(kernels, expressions))
     compile_it = [find_compiler(), *COMMON, *KERNEL, *(CHECKED if checked else FAST), str(source)]
     if checked:
         _run([*compile_it, "-S", "-o", str(assembly)], names=(name,))
@@ -287,7 +294,7 @@ def _compile(work, text, name, expressions, checked, runtime):
     dynamic = [s.name for s in _symbols(made) if s.section == "UND" and s.type == "TLS"]
     extra = work / "shared.c"
     extra.write_text(_shared_memory(dynamic))
-    link = [find_compiler(), *LINK, *(WRAPPED if checked else ())]
+    link = [find_compiler(), *LINK]
     _run([*link, "-x", "c", str(extra), "-x", "none", str(made), runtime, "-o", str(library)])
     defined = [s for s in _symbols(library) if s.section != "UND"]
     place = {s.name: (s.value, s.size) for s in defined if s.type == "TLS"}

@@ -313,7 +313,7 @@ class Launch:
     def _element(self, where, offset):
         """What lies at an offset, for people."""
         if where == SHARED:
-            name, start = self._shared_variable(offset)
+            name, start, _ = self._shared_variable(offset)
             return f"{name} at byte {offset - start}"
         if where == VARIABLE:
             return "a __device__ variable"
@@ -324,26 +324,24 @@ class Launch:
         return f"{name}'s element {element}"
 
     def _shared_variable(self, offset):
-        """The variable at an offset of shared memory, or the nearest before it: (name, offset)."""
-        best = ("shared memory", 0)
-        for mangled, (start, _) in self.built.shared.items():
-            if best[1] <= start <= offset:
-                best = (_plain_name(mangled), start)
-        if self.built.dynamic is not None and best[1] <= self.built.dynamic <= offset:
-            best = (self.built.dynamic_name, self.built.dynamic)
-        return best
+        """The variable at an offset of shared memory, or the next one: (name, offset, bytes)."""
+        places = [(_plain_name(k), *place) for k, place in self.built.shared.items()]
+        if self.built.dynamic is not None:
+            places.append((self.built.dynamic_name, self.built.dynamic, self.shared_mem))
+
+        def away(place):
+            return max(place[1] - offset, offset - (place[1] + place[2] - 1), 0)
+
+        return min(places, key=away, default=("shared memory", 0, 0))
 
     def _tell_beyond(self, f):
         many = f"{f.size} bytes" if f.size > 1 else "1 byte"
         if f.range == SHARED:
-            name, start = self._shared_variable(f.offset)
-            if self.built.dynamic is not None and start == self.built.dynamic:
-                return (
-                    f"{many} at byte {f.offset - start} of {name}, which was launched with "
-                    f"shared_mem={self.shared_mem}"
-                )
-            length = {_plain_name(k): size for k, (_, size) in self.built.shared.items()}.get(name)
-            return f"{many} at byte {f.offset - start} of {name}, which has {length} bytes"
+            name, start, length = self._shared_variable(f.offset)
+            has = f"which has {length} bytes"
+            if start == self.built.dynamic:
+                has = f"which was launched with shared_mem={length}"
+            return f"{many} at byte {f.offset - start} of {name}, {has}"
         if f.range == VARIABLE:
             return f"{many} outside the __device__ variables"
         if f.range == NOWHERE:

@@ -52,14 +52,8 @@ def refuse_ptx(text, headers):
     text : preprocessed, with g++'s marks of lines
     headers : folder whose files may have assembler of the CPU's own
     """
-    file, line = "", 0
-    for row in text.splitlines():
-        mark = re.match(r'# (\d+) "(.*?)"', row)
-        if mark:
-            line, file = int(mark[1]), mark[2]
-            continue
-        own = not Path(file).is_relative_to(headers) and not file.startswith("/usr/")
-        if own and re.search(r"\b(asm|__asm__|__asm)\b\s*(volatile|__volatile__)?\s*\(", row):
+    for row, file, line in _rows(text):
+        if _is_own(file, headers) and re.search(r"\b(asm|__asm__|__asm)\b[^;{(]*\(", row):
             raise EmulatorError(
                 "inline PTX (asm) is out of the emulator's reach, as are cp.async, TMA and wgmma; "
                 "run this kernel on a GPU",
@@ -67,7 +61,33 @@ def refuse_ptx(text, headers):
                 file=file,
                 line=line,
             )
-        line += 1
+
+
+def watch_copies(text, headers):
+    """Let memcpy and its like report what they read and write, which g++ does not see to."""
+    call = re.compile(r"\b(?:std\s*::\s*)?(memcpy|memmove|memset)\s*\(")
+    return "".join(
+        (call.sub(r"emu_\1(", row) if file and _is_own(file, headers) else row) + "\n"
+        for row, file, _ in _rows(text)
+    )
+
+
+def _rows(text):
+    """Each row of a preprocessed text with the file and line that it came from."""
+    file, line = "", 0
+    for row in text.splitlines():
+        mark = re.match(r'# (\d+) "(.*?)"', row)
+        if mark:
+            line, file = int(mark[1]), mark[2]
+            yield row, "", 0
+        else:
+            yield row, file, line
+            line += 1
+
+
+def _is_own(file, headers):
+    """Whether a file is the user's: neither one of our headers nor one of the system's."""
+    return not Path(file).is_relative_to(headers) and not file.startswith(("/usr/", "<"))
 
 
 def find_kernels(text):

@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "emu_runtime.h"
 #include "emu_vectors.h"
 
 namespace emu {
@@ -40,12 +41,14 @@ EMU_INLINE T atomic_update(T* address, Update update) {
 
 #define EMU_FETCH(name, type, builtin)                                                       \
     EMU_INLINE type name(type* address, type value) {                                        \
+        emu_turn();                                                                          \
         return builtin(address, value, __ATOMIC_RELAXED);                                    \
     }                                                                                        \
     EMU_SCOPED(name, type, (type * address, type value), (address, value))
 
 #define EMU_UPDATE(name, type, bits, expression)                                             \
     EMU_INLINE type name(type* address, type value) {                                        \
+        emu_turn();                                                                          \
         return emu::atomic_update<bits>(address, [=](type old) -> type { return expression; }); \
     }                                                                                        \
     EMU_SCOPED(name, type, (type * address, type value), (address, value))
@@ -94,6 +97,7 @@ EMU_SCOPED(atomicExch, float, (float* address, float value), (address, value))
 
 #define EMU_COMPARE(type)                                                                          \
     EMU_INLINE type atomicCAS(type* address, type compare, type value) {                           \
+        emu_turn();                                                                                \
         __atomic_compare_exchange_n(address, &compare, value, false, __ATOMIC_RELAXED,             \
                                     __ATOMIC_RELAXED);                                             \
         return compare; /* on failure the builtin wrote there what it found */                     \

@@ -274,4 +274,3 @@ EMU_INLINE long long clock64() {
     return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 EMU_INLINE unsigned long long __globaltimer() { return (unsigned long long)clock64(); }
-EMU_INLINE void __nanosleep(unsigned int) {}

@@ -79,6 +79,9 @@ int emu_barrier(int kind, int predicate, const char *file, int line);
 void emu_fence();
 void emu_yield();  // lets the block's other threads run: for one that waits for them in a loop
 [[noreturn]] void emu_trap(const char *file, int line);
+void *emu_memcpy(void *to, const void *from, size_t bytes);
+void *emu_memmove(void *to, const void *from, size_t bytes);
+void *emu_memset(void *to, int value, size_t bytes);
 // Ends the launch with an error of this kind; a header's way to refuse what a GPU could not do.
 [[noreturn]] void emu_fail(const char *kind, const char *file, int line, const char *message);
 }
@@ -92,6 +95,11 @@ EMU_INLINE int __syncthreads_and(int predicate, EMU_HERE) {
 }
 EMU_INLINE int __syncthreads_or(int predicate, EMU_HERE) {
     return emu_barrier(EMU_BARRIER_OR, predicate, file, line);
+}
+EMU_INLINE void __nanosleep(unsigned) { emu_yield(); }
+// Now and then let others run: every atomic does, since a thread may repeat it until another comes.
+EMU_INLINE void emu_turn() {
+    if ((++emu_self()->spins & 255) == 0) emu_yield();
 }
 EMU_INLINE void __threadfence() { emu_fence(); }
 EMU_INLINE void __threadfence_block() { emu_fence(); }

@@ -255,7 +255,7 @@ void Checker::access(uintptr_t address, uint32_t size, Access_kind kind, bool al
     if (offset < shared_bytes) {
         if (shared_owned[offset >> shift] == not_ours) return;
         in_shared(offset, size, kind, site, thread);
-        if (options.banks && kind != updates) requests.add(thread, site, offset, size, true);
+        if (options.banks && kind != updates) requests.add(thread, site, address, size, true);
     } else if (in_ranges(address, size, kind, site, thread) && options.coalescing && kind != updates) {
         requests.add(thread, site, address, size, false);
     }

@@ -52,18 +52,18 @@ EXPORT void __tsan_func_entry(void *) {}
 EXPORT void __tsan_func_exit() {}
 EXPORT void __tsan_init() {}
 
-// The linker leads the kernel's calls of these here (build.py).
-EXPORT void *__wrap_memcpy(void *to, const void *from, size_t n) {
+// In checked code the kernel's calls of memcpy and its like are calls of these (source.py).
+EXPORT void *emu_memcpy(void *to, const void *from, size_t n) {
     told(from, n, reads, false, CALLER);
     told(to, n, writes, false, CALLER);
     return memcpy(to, from, n);
 }
-EXPORT void *__wrap_memmove(void *to, const void *from, size_t n) {
+EXPORT void *emu_memmove(void *to, const void *from, size_t n) {
     told(from, n, reads, false, CALLER);
     told(to, n, writes, false, CALLER);
     return memmove(to, from, n);
 }
-EXPORT void *__wrap_memset(void *to, int value, size_t n) {
+EXPORT void *emu_memset(void *to, int value, size_t n) {
     told(to, n, writes, false, CALLER);
     return memset(to, value, n);
 }
