@@ -15,7 +15,7 @@ ALL, NARROW, WIDE = (16, 32, 64, 80, 96, 128), (16, 32, 64), (128,)  # widths D0
 KEY = ["size_class", "CAUSAL", "D0", "D1", "TMA", "EXPLICIT", "MASK", "PRECISION"]
 
 
-def _choice(sizes, warps, stages, heads=ALL, fused=(True, False), arches=(90,)):
+def _choice(sizes, warps, stages, heads=ALL, fused=ALL, arches=(90,)):
     def fits(arguments, arch):
         q = arguments["q"].base if arguments["TMA"] else arguments["q"]
         full = q.dtype.itemsize > 2
@@ -26,8 +26,8 @@ def _choice(sizes, warps, stages, heads=ALL, fused=(True, False), arches=(90,)):
         plain = slow or not arguments["TMA"]
         if stages == 1:
             return plain
-        served = arguments["D0"] + arguments["D1"] in heads
-        served = served and arguments.get("FUSED", False) in fused and not slow
+        width = arguments["D0"] + arguments["D1"]
+        served = width in (fused if arguments.get("FUSED") else heads) and not slow
         return served and (arch == 80 or arches == SMALL or not plain)
 
     return Choice(sizes, warps, stages, arches, fits)
@@ -59,20 +59,20 @@ FORWARD = [
     _forward(128, 64, False, 4, 3, NARROW),
 ]
 KEYS = [
-    _keys(64, 64, True, 4, 2, NARROW, arches=SMALL),
-    _keys(64, 64, True, 8, 2, WIDE, arches=SMALL),
+    _keys(64, 64, True, 4, 2, NARROW, NARROW, arches=SMALL),
+    _keys(64, 64, True, 8, 2, WIDE, WIDE, arches=SMALL),
     _keys(32, 64, True, 8, 1, arches=SMALL),
     _keys(16, 32, True, 4, 1, arches=TINY),
-    _keys(64, 128, True, 8, 2),
-    _keys(128, 128, True, 8, 2, NARROW),
-    _keys(64, 128, False, 8, 2, NARROW),
-    _keys(64, 128, True, 8, 3, NARROW),
-    _keys(128, 64, True, 4, 2, NARROW, (False,)),
+    _keys(64, 128, True, 8, 2, fused=NARROW),
+    _keys(128, 128, True, 8, 2, NARROW, ()),
+    _keys(64, 128, False, 8, 2, NARROW, NARROW),
+    _keys(64, 128, True, 8, 3, NARROW, NARROW),
+    _keys(128, 64, True, 4, 2, NARROW, ()),
 ]
 QUERIES = [
     _queries(64, 64, 4, 2, NARROW, arches=SMALL),
     _queries(64, 64, 8, 2, WIDE, arches=SMALL),
-    _queries(64, 32, 8, 1, arches=SMALL),
+    _queries(32, 32, 4, 1, arches=SMALL),
     _queries(16, 32, 4, 1, arches=TINY),
     _queries(128, 64, 8, 2),
     _queries(128, 64, 8, 3),

@@ -90,6 +90,13 @@ def keys_step(
     if D1 > 0:
         q1 = load_tile(q, batch, head, t, T, q_t, D0, D1, D, BLOCK_T, TMA, WIDEN)
         logits = tl.dot(k1, q1.T, logits, input_precision=PRECISION, out_dtype=ACC)
+    # both products that the exponentials wait for come first: dv's then runs beside dlogits
+    do0 = load_tile(dout, batch, head, t, T, dout_t, 0, D0, DV, BLOCK_T, TMA, WIDEN)
+    dweights = tl.dot(v0, do0.T, input_precision=PRECISION, out_dtype=ACC)
+    do1 = do0
+    if D1 > 0:
+        do1 = load_tile(dout, batch, head, t, T, dout_t, D0, D1, DV, BLOCK_T, TMA, WIDEN)
+        dweights = tl.dot(v1, do1.T, dweights, input_precision=PRECISION, out_dtype=ACC)
     # of a query past the end log_sum is inf, and so its weights are exp(-inf) = 0
     log_sum = load_rows(lse, t, T, BLOCK_T, float("inf")) * LOG2E
     rows = (t + tl.arange(0, BLOCK_T))[None, :]
@@ -103,14 +110,10 @@ def keys_step(
         seen = visible_pairs(rows, cols, T, S, diagonal, mask, mask_t, mask_s, CAUSAL, MASK)
         logits = tl.where(seen, logits, float("-inf"))
     weights = tl.exp2(logits - log_sum[None, :])
-    do0 = load_tile(dout, batch, head, t, T, dout_t, 0, D0, DV, BLOCK_T, TMA, WIDEN)
     factors = weights.to(do0.dtype)
     dv0 = tl.dot(factors, do0, dv0, input_precision=PRECISION, out_dtype=ACC)
-    dweights = tl.dot(v0, do0.T, input_precision=PRECISION, out_dtype=ACC)
     if D1 > 0:
-        do1 = load_tile(dout, batch, head, t, T, dout_t, D0, D1, DV, BLOCK_T, TMA, WIDEN)
         dv1 = tl.dot(factors, do1, dv1, input_precision=PRECISION, out_dtype=ACC)
-        dweights = tl.dot(v1, do1.T, dweights, input_precision=PRECISION, out_dtype=ACC)
     shared = load_rows(delta, t, T, BLOCK_T, 0.0)
     dlogits = (weights * (dweights - shared[None, :])).to(q0.dtype)
     dk0 = tl.dot(dlogits, q0, dk0, input_precision=PRECISION, out_dtype=ACC)
