@@ -59,7 +59,6 @@ def test_gradients():
     args = [rng.standard_normal(shape) for shape in ((2, 5, 7), (7, 6), (6,))]
     with minillm.backend("cupy"):
         assert gradcheck.check_op(linear, args).passed
-        assert gradcheck.check_op(linear, args[:2]).passed
 
 
 @pytest.mark.parametrize(
