@@ -22,7 +22,17 @@ import numpy as np
 from minillm.errors import UserError
 from minillm_kernels.cuda.compiler import compile_cubin
 
-__all__ = ["LADDERS", "Loaded", "Rung", "check_array", "check_capability", "check_grid", "load"]
+__all__ = [
+    "LADDERS",
+    "SINGLE",
+    "Loaded",
+    "Rung",
+    "check_array",
+    "check_capability",
+    "check_grid",
+    "every_rung",
+    "load",
+]
 
 NONE = MappingProxyType({})
 MAX_GRID = (2**31 - 1, 65535, 65535)  # CUDA C++ Programming Guide, "Technical Specifications"
@@ -147,6 +157,16 @@ class _Ladders(Mapping):
 
 
 LADDERS = _Ladders()
+SINGLE = ("gelu", "rms_norm", "rotary")  # ops with a kernel each, which is no ladder's
+
+
+def every_rung():
+    """All rungs of all ladders, and the kernels of SINGLE, which are rungs without a ladder."""
+    for rungs in LADDERS.values():
+        yield from rungs
+    for name in SINGLE:
+        module = importlib.import_module(f"minillm_kernels.cuda.{name}")
+        yield from (value for value in vars(module).values() if isinstance(value, Rung))
 
 
 class Loaded:

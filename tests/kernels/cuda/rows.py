@@ -26,7 +26,7 @@ def rows(place):
     return st.integers(1, place.size(9, 3000))
 
 
-def budget(place, few=6):
+def budget(place, few=5):
     """Hypothesis settings: few examples on the CPU, where a rung's threads take turns."""
     return settings(
         max_examples=place.size(few, 25),

@@ -1,22 +1,21 @@
-"""Every rung of every ladder, compiled for all that it runs on, with no GPU: what came of it."""
+"""Every rung of every ladder, and the single kernels, compiled for all that they run on."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from minillm_kernels.cuda.compiler import compile_cubin
-from minillm_kernels.cuda.ladder import LADDERS
+from minillm_kernels.cuda.ladder import every_rung
 
 STATIC_SHARED = 48 * 1024  # bytes that a block may have without asking at the launch
 
 
 def builds():
     """(rung, dtype, macros, arch) of all; float64, which tests use, for one architecture."""
-    for rungs in LADDERS.values():
-        for rung in rungs:
-            for dtype, macros, arch in rung.builds():
-                if dtype != "float64" or arch == "sm_90":
-                    yield rung, dtype, macros, arch
+    for rung in every_rung():
+        for dtype, macros, arch in rung.builds():
+            if dtype != "float64" or arch == "sm_90":
+                yield rung, dtype, macros, arch
 
 
 BUILDS = {f"{rung}-{dtype}-{arch}": (rung, macros, arch) for rung, dtype, macros, arch in builds()}

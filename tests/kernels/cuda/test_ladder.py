@@ -18,7 +18,7 @@ from minillm_kernels.cuda.ladder import (
     load,
 )
 
-RUNGS = {str(rung): rung for rungs in LADDERS.values() for rung in rungs}
+RUNGS = {str(rung): rung for rung in ladder.every_rung()}
 MATMUL = LADDERS["matmul"]
 KERNEL = re.compile(
     r'extern "C" __global__ void\s*(?:__(?:launch_bounds|cluster_dims)__\([^)]*\)\s*)*(\w+)\(',
@@ -28,8 +28,7 @@ KERNEL = re.compile(
 INCLUDES = {"cuda_fp16.h", "cuda_bf16.h", "mma.h", "cuda.h"}
 
 
-def every_rung(test):
-    return pytest.mark.parametrize("rung", RUNGS.values(), ids=RUNGS.keys())(test)
+every_rung = pytest.mark.parametrize("rung", RUNGS.values(), ids=RUNGS.keys())
 
 
 @every_rung
@@ -40,7 +39,7 @@ def test_header(rung):
     emulator = ("emulator",) if rung.emulated else ()
     assert sorted(rung.runs_on) == sorted((*rung.arches, *emulator))
     what, figure = rung.share
-    assert what.endswith("on an H100")
+    assert what.endswith(" an H100")
     assert re.fullmatch(r"not yet measured|\d+(\.\d+)? %", figure)
     for start in ("Idea:", "Arithmetic:", "Source of"):
         assert any(line.startswith(start) for line in rung.header), f"no line {start}"
@@ -68,6 +67,7 @@ def test_ladders_are_numbered_from_one():
         files = sorted(path.stem for path in rungs[0].path.parent.glob("*.cu"))
         assert files == [rung.name for rung in rungs]
     assert len(LADDERS) == len(list(LADDERS)) == 5
+    assert {rung.ladder for rung in RUNGS.values()} == {*LADDERS, *ladder.SINGLE}
 
 
 def test_find():
