@@ -7,9 +7,9 @@
 // Arithmetic: 4 B H T S D operations forward, 14 B H T S D backward, as 03, on tensor cores.
 // Bytes: half of 03's from device memory. Each logit goes to shared memory in fp32 and comes back
 //   in 16 bits, 20 bytes for 4 D operations: the softmax in between may now take the most time.
-// Budget: 128 threads, 90 registers (forward, D = 64) to 194 (D = 128) by nvcc 13.0, no spills.
-// Banks: fragments are read without conflicts. Two lanes that share a row of logits make two of the
-//   warp's 16 rows meet in each bank: two accesses where one would do.
+// Budget: 128 threads of at most 255 registers, no spills by nvcc 13.0: two blocks an SM.
+// Banks: rows are padded so that the eight rows which a fragment reads at once lie in different
+//   banks, and two lanes share a row of logits in an order in which no two of the warp's meet.
 // Share of torch's attention, forward, head size 128, length 4096 on an H100: not yet measured
 // Runs on: sm_75 (fp16) sm_80 sm_90, emulator
 // Source of the idea: CUDA C++ Programming Guide, "Warp Matrix Functions"; alg. as in 03
@@ -91,17 +91,19 @@ __device__ void dots(float *pairs, const Half *a, const Half *b)
 }
 
 // One fragment of a result to device memory, through 16 x 16 floats of shared memory that are this
-// warp's alone. Two lanes share a row, and `factor` is that row's.
+// warp's alone. Two lanes share a row, 16 bytes each, and `factor` is that row's.
 __device__ void store_chunk(Half *head, const Sum &sum, float factor, int first, int end, int chunk,
                             float *scratch)
 {
     const int row = threadIdx.x % 32 / 2, side = threadIdx.x % 2;
     wmma::store_matrix_sync(scratch, sum, FLOATS, wmma::mem_row_major);
     __syncwarp();
-    if (first + row < end)
-        for (int j = side; j < EDGE; j += 2)
-            head[(long long)(first + row) * D + chunk * EDGE + j] =
-                ROUND(scratch[row * FLOATS + j] * factor);
+    if (first + row < end) {
+        alignas(16) Half piece[8];
+        for (int j = 0; j < 8; ++j) piece[j] = ROUND(scratch[row * FLOATS + side * 8 + j] * factor);
+        Half *to = head + (long long)(first + row) * D + chunk * EDGE + side * 8;
+        *reinterpret_cast<uint4 *>(to) = *reinterpret_cast<const uint4 *>(piece);
+    }
     __syncwarp();
 }
 
@@ -135,6 +137,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) wmma_forward(
     const int end = min(S, min(T, t0 + ROWS) + diagonal); // the tile's last key, plus 1
     const int first = threadIdx.x / 32 * EDGE; // this warp's rows; two lanes share each
     const int row = first + threadIdx.x % 32 / 2, side = threadIdx.x % 2, t = t0 + row;
+    const int start = threadIdx.x % 32 / 16 * 2 + side; // rows 8 apart begin at different banks
 
     Sum mixed[CHUNKS];
     for (Sum &chunk : mixed) wmma::fill_fragment(chunk, 0.0f);
@@ -149,7 +152,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) wmma_forward(
             dots(&logits[first][j], &queries[first][0], &keys[j][0]);
         __syncwarp(); // the rest of this round is between the lanes of a warp
         float higher = peak;
-        for (int j = side; j < COLS; j += 2) {
+        for (int n = 0; n < COLS; n += 2) { // this lane's keys: every other one
+            const int j = (start + n) % COLS;
             const float logit = pairs.sees(t, s0 + j) ? scale * logits[row][j] : -INFINITY;
             higher = fmaxf(higher, logits[row][j] = logit);
         }
@@ -158,12 +162,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) wmma_forward(
         const float fade = expf(peak - finite);
         peak = higher;
         total *= fade; // of this lane's keys alone: the two lanes' sums meet at the end
-        for (int j = side; j < COLS; j += 2) {
+        for (int n = 0; n < COLS; n += 2) {
+            const int j = (start + n) % COLS;
             const float weight = expf(logits[row][j] - finite);
             weights[row][j] = ROUND(weight);
             total += weight;
         }
-        for (int j = side; j < EDGE; j += 2) logits[row][j] = fade;
+        for (int n = 0; n < EDGE; n += 2) logits[row][(start + n) % EDGE] = fade;
         __syncwarp();
         Sum fades; // lies as `mixed` does, so number meets number whatever the layout is
         wmma::load_matrix_sync(fades, &logits[first][0], FLOATS, wmma::mem_row_major);
