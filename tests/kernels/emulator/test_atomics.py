@@ -40,6 +40,14 @@ ADD_16(half, __half, 1500) ADD_16(bf16, __nv_bfloat16, 256)
 EXTREMES(int32, int) EXTREMES(uint32, unsigned)
 EXTREMES(int64, long long) EXTREMES(uint64, unsigned long long)
 
+KERNEL(contended, float* y, double* z, unsigned* wide)
+    for (int k = 0; k < 400; ++k) {
+        atomicAdd(y, i % 2 ? 1.0f : -0.5f);
+        atomicAdd(z, 1.0);
+        atomicMax(wide, atomicInc(wide + 1, 0xffffffffu) + 1);
+    }
+}
+
 KERNEL(bits, unsigned* y)
     atomicAnd(&y[0], ~(1u << i % 7));
     atomicOr(&y[1], 1u << i % 9);
@@ -107,6 +115,15 @@ def test_add_loses_nothing(run, dtype):
     total = run(f"add_{dtype}", np.zeros(6, dtype))
     i = np.arange(TOTAL)
     assert total.tolist() == 3 * [(i % 3)[i % 2 == p].sum() for p in (0, 1)]
+
+
+def test_blocks_on_several_cores_disturb_nobody(run):
+    """Long enough that blocks surely meet: a read and a write in place of one step would lose."""
+    y, z, wide = np.zeros(1, np.float32), np.zeros(1), np.zeros(2, np.uint32)
+    run("contended", y, z, wide)
+    assert y[0] == 400 * TOTAL / 2 * 0.5
+    assert z[0] == 400 * TOTAL
+    assert wide.tolist() == [400 * TOTAL] * 2
 
 
 @pytest.mark.parametrize(("kind", "count"), [("half", 1500), ("bf16", 256)])
