@@ -54,7 +54,11 @@ def can_use_tma(*tensors, lengths=None):
             t.dtype in (torch.float16, torch.bfloat16)
             and t.shape[-1] == size
             and t.data_ptr() % 16 == 0
-            and all(stride * t.element_size() % 16 == 0 for stride in t.stride()[:-1])
+            and t.stride(3) == 1
+            and all(
+                n == 1 or (stride > 0 and stride * t.element_size() % 16 == 0)
+                for n, stride in zip(t.shape[:3], t.stride(), strict=False)
+            )
             for t in tensors
         )
     )
@@ -62,7 +66,9 @@ def can_use_tma(*tensors, lengths=None):
 
 def describe(tensor):
     """A descriptor for the copy engine; its block is set when the tile sizes are chosen."""
-    return TensorDescriptor(tensor, list(tensor.shape), list(tensor.stride()), [1, 1, 1, 16])
+    pairs = zip(tensor.shape, tensor.stride(), strict=True)
+    strides = [tensor.shape[3] if n == 1 else stride for n, stride in pairs]  # any will do for one
+    return TensorDescriptor(tensor, list(tensor.shape), [*strides[:3], 1], [1, 1, 1, 16])
 
 
 def tiled(name, blocks, heads, descriptors=()):

@@ -67,11 +67,11 @@ def test_outputs_and_gradients_are_numpys(place, case):
         assert error(ours[name], right) < 2e-6, name
 
 
-@pytest.mark.parametrize("name", ["grouped heads, rotary", "context"])
-def test_gradients_by_differences(name):
-    args, kwargs, _ = draw(**CASES[name])
+def test_gradients_by_differences():
+    args, kwargs, _ = draw(**CASES["grouped heads, rotary"])
+    x, params, _ = args
     with minillm.backend("triton"):
-        report = gradcheck.check_op(op, args, kwargs)
+        report = gradcheck.check_op(op, (x[:1, :3], params, None), kwargs)
     assert report.passed, report
 
 
