@@ -25,7 +25,7 @@ static Index grid_size() { return {emu_self()->grid_size.x * CLUSTER}; }
 #undef THREADS
 #define THREADS (CLUSTER * BLOCK_THREADS)   // that __launch_bounds__ promises
 
-// Each block's shared memory as a GPU numbers it, from an address that is no multiple of anything large.
+// Each block's shared memory as a GPU numbers it, from an address that is no multiple of much.
 constexpr unsigned SHARED_START = 1040, SHARED_BYTES = 227 * 1024;
 static unsigned char shared_of[CLUSTER][SHARED_BYTES];
 
