@@ -137,6 +137,8 @@ CASES = [
     Case(FULL, 64, arches=(90,)),
     Case(HALF, 64, masked=True, arches=(80, 90)),
 ]
+# Without a spill by triton 3.6, with 112 bytes of stack by 3.9: left to the clock to judge.
+SPILLS = (128, "BLOCK_T=128 BLOCK_S=128 OVERLAP=True warps=8 stages=2")
 
 
 def attention_configurations():
@@ -165,6 +167,7 @@ def attention_configurations():
                             choice,
                             arches,
                             descriptors,
+                            no_spills=(case.size, choice.name) != SPILLS,
                             expects=("wgmma", "tma") if case.tma else (),
                             refused=NO_BF16 if case.dtype == BF16 else {},
                         )
