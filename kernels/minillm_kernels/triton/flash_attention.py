@@ -4,6 +4,14 @@ The kernels are in _attention_forward.py and _attention_backward.py, what launch
 _attention_launch.py. A head size up to 128 is served, values of another size than keys too. A bias
 or a mask is read by a slower variant, tile by tile; its gradient needs (B, H, T, S) numbers.
 
+Counted, for 128 queries and 128 keys of an H100's multiprocessor at D = 128: the two products are
+8.4 million operations, 2048 cycles at 4096 a cycle; 16384 exponentials at 16 a cycle are 1024 more,
+and the maxima, sums and conversions about half of that again. One after the other that is 57 % of
+the tensor cores' rate, with the second product beside the exponentials 80 %; at D = 64 41 and 51 %.
+Backward is 7 products where the exponentials are made twice, or 5 with `deterministic(False)`.
+
+Share of the best of torch's backends on an H100: not yet measured
+
 Left out: dropout, see scaled_dot_product_attention.py.
 """
 
