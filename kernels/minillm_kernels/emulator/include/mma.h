@@ -286,11 +286,11 @@ template <int m, int n, int k, class TA, class LA, class TB, class LB, class TC,
 EMU_INLINE void mma_sync(fragment<accumulator, m, n, k, TD>& d, const fragment<matrix_a, m, n, k, TA, LA>& a,
                          const fragment<matrix_b, m, n, k, TB, LB>& b,
                          const fragment<accumulator, m, n, k, TC>& c, bool = false, EMU_HERE) {
+    const bool narrow = sizeof(typename emu_detail::Stored<TA>::type) == 1;  // 8-bit integers
     static_assert(std::is_same<TA, TB>::value, "wmma multiplies two matrices of one type");
-    static_assert(std::is_same<TA, __half>::value
-                      ? std::is_same<TC, float>::value || std::is_same<TC, __half>::value
-                      : std::is_same<TC, typename std::conditional<sizeof(typename emu_detail::Stored<TA>::type) == 1, int, float>::type>::value,
-                  "wmma accumulates __half in __half or float, bfloat16 and tf32 in float, char in int");
+    static_assert(std::is_same<TC, typename std::conditional<narrow, int, float>::type>::value ||
+                      (std::is_same<TA, __half>::value && std::is_same<TC, __half>::value),
+                  "wmma sums __half in __half or float, bfloat16 and tf32 in float, 8 bits in int");
     typedef emu_detail::Share<matrix_a, m, n, k, TA> A;
     typedef emu_detail::Share<matrix_b, m, n, k, TB> B;
     typedef emu_detail::Share<accumulator, m, n, k, TC> C;

@@ -1,7 +1,8 @@
 // 02_no_sync_after_read.cu   C = A @ B in fp32, n x n with n a multiple of 16, by 16 x 16 tiles
 //
-// Wrong: a fast thread comes round the loop and overwrites the tile while a slow one still reads the
-// last one (a write after a read). The barrier before the product doesn't help: it is on the other side.
+// Wrong: a fast thread comes round the loop and overwrites the tile while a slow one still reads
+// the last one (a write after a read). The barrier before the product doesn't help: it is on the
+// other side.
 // Found: race, between the writes of the next tile and the read of this one.
 // Mended: a second __syncthreads() at the loop's end.
 

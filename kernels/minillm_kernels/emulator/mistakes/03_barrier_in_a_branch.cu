@@ -1,7 +1,7 @@
 // 03_barrier_in_a_branch.cu   the sum of each block's 128 numbers, by halves
 //
-// Wrong: the barrier stands inside the `if`, so in each step only part of the block reaches it. A GPU may
-// hang, or go on with a barrier that separates nothing.
+// Wrong: the barrier stands inside the `if`, so in each step only part of the block reaches it.
+// A GPU may hang, or go on with a barrier that separates nothing.
 // Found: barrier divergence, at the barrier. This one stops the launch, checked or not.
 // Mended: the barrier after the `if`, where every thread comes by.
 

@@ -1,7 +1,7 @@
 // 04_off_by_one.cu   y[i] = x[i + 1] - x[i], n - 1 differences of n numbers
 //
-// Wrong: the bound lets the last thread in, which reads x[n] and writes y[n - 1]: both lie one beyond the
-// end. A GPU reads whatever lies there, and most often says nothing.
+// Wrong: the bound lets the last thread in, which reads x[n] and writes y[n - 1]: both lie one
+// beyond the end. A GPU reads whatever lies there, and most often says nothing.
 // Found: out of bounds, at the line.
 // Mended: i + 1 < n.
 

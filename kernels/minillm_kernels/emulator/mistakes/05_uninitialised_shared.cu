@@ -1,7 +1,7 @@
 // 05_uninitialised_shared.cu   y[i] = x[i - 1] + x[i] + x[i + 1] with zeros beyond both ends, n numbers
 //
-// Wrong: the tile has a border for the neighbours' numbers, and nobody writes the border's two cells. Shared
-// memory is not zero at the start: it holds what the last block left there.
+// Wrong: the tile has a border for the neighbours' numbers, and nobody writes the border's two
+// cells. Shared memory is not zero at the start: it holds what the last block left there.
 // Found: uninitialised shared memory, at the read.
 // Mended: the first and the last thread fill the border.
 

@@ -1,7 +1,7 @@
 // 06_shuffle_in_a_branch.cu   the sum of each warp's 32 numbers, by shuffles
 //
-// Wrong: the mask promises all 32 lanes, but the branch keeps half of them out; those who came wait for
-// lanes that never will. A GPU may hang or hand over an undefined value.
+// Wrong: the mask promises all 32 lanes, but the branch keeps half of them out; those who came
+// wait for lanes that never will. A GPU may hang or hand over an undefined value.
 // Found: warp, at the shuffle. This one stops the launch, checked or not.
 // Mended: all lanes shuffle; those whose sum nobody wants compute it for nothing.
 

@@ -1,7 +1,8 @@
 // 07_no_syncwarp.cu   the sum of each block's 64 numbers; the last steps within one warp
 //
-// Wrong: the last 32 threads are one warp, and old code left out their barriers: a warp ran in step.
-// Since Volta each thread has its own place in the program, and nothing orders the lanes' accesses.
+// Wrong: the last 32 threads are one warp, and old code left out their barriers: a warp ran in
+// step. Since Volta each thread has its own place in the program, and nothing orders the lanes'
+// accesses.
 // Found: race, at the sum.
 // Mended: read, __syncwarp(), write, __syncwarp().
 

@@ -1,7 +1,8 @@
 // 08_bank_conflicts.cu   y = x transposed, n x n with n a multiple of 32, by 32 x 32 tiles
 //
-// Wrong, though right in its result: a warp reads a column of the tile, 32 words that lie 32 words apart and
-// so in one bank, which serves them one after the other: 32 wavefronts where 1 would do.
+// Wrong, though right in its result: a warp reads a column of the tile, 32 words that lie 32
+// words apart and so in one bank, which serves them one after the other: 32 wavefronts where 1
+// would do.
 // Found: bank conflict, at the read of the column.
 // Mended: rows of 33 words, so that a column's words lie in 32 different banks.
 

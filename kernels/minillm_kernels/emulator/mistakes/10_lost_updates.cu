@@ -1,7 +1,7 @@
 // 10_lost_updates.cu   total += the sum of n numbers, by several blocks
 //
-// Wrong: each block reads the total, adds its share and writes it back; two blocks that read the same total
-// leave only one share. No barrier helps, since it waits for its own block alone.
+// Wrong: each block reads the total, adds its share and writes it back; two blocks that read the
+// same total leave only one share. No barrier helps, since it waits for its own block alone.
 // Found: race (between blocks), at the sum.
 // Mended: atomicAdd.
 

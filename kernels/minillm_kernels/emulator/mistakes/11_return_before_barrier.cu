@@ -1,7 +1,7 @@
 // 11_return_before_barrier.cu   y = x with each block's numbers backwards, n numbers, blocks of 64
 //
-// Wrong: threads beyond the end return before the barrier that the others wait at. CUDA asks that a barrier be
-// reached by all threads of the block or by none.
+// Wrong: threads beyond the end return before the barrier that the others wait at. CUDA asks
+// that a barrier be reached by all threads of the block or by none.
 // Found: barrier divergence, at the barrier. This one stops the launch, checked or not.
 // Mended: nobody returns early; the bound guards the accesses alone.
 
