@@ -41,7 +41,11 @@ KERNEL = ("-fno-exceptions", "-fvisibility=hidden", "-fno-extern-tls-init", "-g1
 FAST = ("-O2",)
 # -O1 and no splitting of structures keep accesses as the .cu has them: a float4 is one of 16 bytes.
 CHECKED = ("-O1", "-fno-tree-sra", "-fsanitize=thread,bounds", "-D__MINILLM_CHECKED__=1")
-LINK = ("-shared", "-fPIC", "-O1", "-g0", "-w", "-fvisibility=hidden")
+# Descriptors give a thread_local variable's address by a call that g++ can take out of loops.
+TLS = ("-ftls-model=global-dynamic",)
+if os.uname().machine == "x86_64":  # elsewhere there is nothing else
+    TLS += ("-mtls-dialect=gnu2",)
+LINK = (*TLS, "-shared", "-fPIC", "-O1", "-g0", "-w", "-fvisibility=hidden")
 LINK += ("-Wl,-Bsymbolic", "-Wl,-z,defs")
 RUNTIME = ("-O2", "-g1", "-fvisibility=hidden", "-shared", "-pthread")
 
@@ -284,14 +288,22 @@ def _compile(work, text, name, expressions, checked, runtime):
     made, library = work / "kernel.o", work / "kernel.so"
     text = replace_marks(watch_copies(text, INCLUDE) if checked else text)
     source.write_text(text + kernel_table(kernels, expressions))
-    compile_it = [find_compiler(), *COMMON, *KERNEL, *(CHECKED if checked else FAST), str(source)]
+    compile_it = [
+        find_compiler(),
+        *COMMON,
+        *KERNEL,
+        *TLS,
+        *(CHECKED if checked else FAST),
+        str(source),
+    ]
     if checked:
         _run([*compile_it, "-S", "-o", str(assembly)], names=(name,))
         assembly.write_text(pad_shared(assembly.read_text()))
         _run([find_compiler(), "-c", str(assembly), "-o", str(made)])
     else:
         _run([*compile_it, "-c", "-o", str(made)], names=(name,))
-    dynamic = [s.name for s in _symbols(made) if s.section == "UND" and s.type == "TLS"]
+    wanted = [s.name for s in _symbols(made) if s.section == "UND" and s.type == "TLS"]
+    dynamic = [name for name in wanted if name != "_TLS_MODULE_BASE_"]  # that is the linker's
     extra = work / "shared.c"
     extra.write_text(_shared_memory(dynamic))
     link = [find_compiler(), *LINK]

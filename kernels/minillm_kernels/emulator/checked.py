@@ -131,6 +131,7 @@ class Launch:
         try:
             run(
                 self.kernel,
+                self.loaded,
                 self.kernel.entry(True),
                 grid,
                 block,
@@ -139,7 +140,6 @@ class Launch:
                 workers=1,
                 shuffle=1,
                 checker=self.handle,
-                anchor=ctypes.cast(self.loaded.emu_anchor, ctypes.c_void_p).value,
                 anchor_offset=self.built.anchor,
             )
         finally:

@@ -161,13 +161,14 @@ def check_limits(kernel, grid, block, shared_mem):
     return grid, block
 
 
-def run(kernel, entry, grid, block, values, **more):
+def run(kernel, loaded, entry, grid, block, values, **more):
     """Run a kernel and wait for it.
 
     Parameters
     ----------
     kernel : module.Kernel
-    entry : ctypes pointer to the library's emu_kernel
+    loaded : ctypes library, the fast or the checked one
+    entry : pointer to its emu_kernel
     grid, block : three numbers each, checked
     values : the arguments as `pack` gives them; an int in an array's place is an address
     more : fields of Request, in the place of the settings'
@@ -190,6 +191,7 @@ def run(kernel, entry, grid, block, values, **more):
                 arguments=pointers,
                 grid=grid,
                 block=block,
+                anchor=ctypes.cast(loaded.emu_anchor, ctypes.c_void_p).value,
                 **request,
             )
         )

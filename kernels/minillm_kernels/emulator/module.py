@@ -120,6 +120,10 @@ class Kernel:
         table, index = loaded.emu_kernels(), built.kernels.index(self.name)
         return ctypes.pointer(table[index])
 
+    def loaded(self):
+        """The fast library."""
+        return self.module.library(False, settings().fibers)[1]
+
     def locate(self, pc):
         """(file, line) of an address in the kernel's code, or None."""
         built, loaded = self.module.library(report.active() is not None, settings().fibers)
@@ -130,7 +134,7 @@ class Kernel:
         values = pack(self.name, self.parameters, args)
         watching = report.active()
         if watching is None:
-            run(self, self.entry(False), grid, block, values)
+            run(self, self.loaded(), self.entry(False), grid, block, values)
         else:
             watching.run(self, grid, block, values, shared_mem)
 

@@ -103,7 +103,7 @@ void give_worker(std::unique_ptr<emu_worker> worker) {
 struct Running {
     Launch launch;
     uint64_t blocks, factor, shift, chunk;
-    void *(*anchor)() = nullptr;  // where the library's shared memory lies, for the checker
+    void *(*anchor)() = nullptr;  // an address in the library's shared memory
     uint64_t anchor_offset = 0;
     std::vector<std::thread> threads;
     std::mutex mutex;
@@ -162,8 +162,11 @@ void work(Running *running) {
         worker->failure.kind = "memory";
         worker->failure.message = "there is no memory for the threads' stacks";
     }
+    // This thread's shared memory is made here, not at a kernel's first access: before glibc 2.39 that
+    // could lose vector registers, which g++ takes to be kept (sourceware.org bug 31372).
+    uintptr_t anchor = (uintptr_t)running->anchor();
     if (launch.checker) {
-        launch.checker->shared = (uintptr_t)running->anchor() - running->anchor_offset;
+        launch.checker->shared = anchor - running->anchor_offset;
         the_checker = launch.checker;
     }
     while (ready && !worker->failed && !launch.stop) {
