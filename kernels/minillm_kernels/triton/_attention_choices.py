@@ -59,8 +59,8 @@ FORWARD = [
     _forward(128, 64, False, 4, 3, NARROW),
 ]
 KEYS = [
-    _keys(64, 64, True, 4, 2, NARROW, NARROW, arches=SMALL),
-    _keys(64, 64, True, 8, 2, WIDE, WIDE, arches=SMALL),
+    _keys(64, 64, True, 8, 2, NARROW + WIDE, NARROW + WIDE, arches=SMALL),
+    _keys(64, 64, True, 4, 2, NARROW, NARROW),
     _keys(32, 64, True, 8, 1, arches=SMALL),
     _keys(16, 32, True, 4, 1, arches=TINY),
     _keys(64, 128, True, 8, 2, fused=NARROW),
