@@ -114,12 +114,13 @@ extern "C" __global__ void cross_entropy_backward(const REAL* logits, const long
     if (row >= rows) return;
     logits += (size_t)row * columns;
     dlogits += (size_t)row * columns;
-    const REAL scale = row_scale(targets[row], ignore_index, columns, dloss[0], count[0]);
+    const long long target = targets[row];
+    const REAL scale = row_scale(target, ignore_index, columns, dloss[0], count[0]);
     const REAL largest = largests[row], log_total = log_totals[row];
 
     for (int c = threadIdx.x; c < columns; c += blockDim.x) {
         const REAL prob = exp(logits[c] - largest - log_total);
-        const REAL wanted = (c == targets[row] ? 1 - smoothing : 0) + smoothing / columns;
+        const REAL wanted = (c == target ? 1 - smoothing : 0) + smoothing / columns;
         dlogits[c] = scale == 0 ? 0 : scale * (prob - wanted);
     }
 }
