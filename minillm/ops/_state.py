@@ -77,7 +77,6 @@ class Registry:
                 f"{name}: the signature must be the reference's {expected}, got {came}"
             )
         cls.ops[name][backend] = (forward, backward)
-        cls.loaded.add(backend)
 
     @classmethod
     def pair(cls, name, backend):
@@ -92,10 +91,12 @@ class Registry:
         if backend in cls.loaded:
             return
         found = {e.name: e.value for e in entry_points(group="minillm.backends")} | cls.modules
-        if backend not in found:
-            known = ", ".join(sorted(cls.loaded | found.keys()))
+        by_hand = {name for pairs in cls.ops.values() for name in pairs}
+        if backend not in found.keys() | by_hand:
+            known = ", ".join(sorted(cls.loaded | found.keys() | by_hand))
             raise ValueError(f"unknown backend {backend!r}; this installation has: {known}")
-        importlib.import_module(found[backend])
+        if backend in found:  # also where one of its pairs has been registered already
+            importlib.import_module(found[backend])
         cls.loaded.add(backend)
 
 
