@@ -19,7 +19,7 @@ from minillm_kernels.triton._compile import compile_one
 wanted = {True: None, False: None}
 for one in attention_configurations():
     sizes = one.constants
-    if one.name.startswith("forward bfloat16 D=64 tma BLOCK_T=128 BLOCK_S=") and (
+    if one.name.startswith("forward sm_90 bfloat16 D=64 tma BLOCK_T=128 BLOCK_S=") and (
         wanted[sizes["OVERLAP"]] is None
     ):
         wanted[sizes["OVERLAP"]] = compile_one(one, 90).ptx
