@@ -138,8 +138,8 @@ CASES = [
     Case(FULL, 64, arches=(90,)),
     Case(HALF, 64, masked=True, arches=(80, 90)),
 ]
-# Claimed to need no stack: all of sm_75 and sm_90 but this one, which triton 3.6 compiles without and
-# 3.9 with up to 112 bytes. On sm_80 one compiler or the other spills up to 32 bytes in a few tiles.
+# Claimed to need no stack: all of sm_75 and sm_90 but this one, which triton 3.6 compiles without,
+# 3.9 with up to 112 bytes. On sm_80 one compiler or the other spills up to 32 bytes in some tiles.
 SPILLS = ("forward", 128, True, "BLOCK_T=128 BLOCK_S=128 OVERLAP=True warps=8 stages=2")
 
 
