@@ -210,7 +210,14 @@ def main(arguments=None):
     parser.add_argument("--match", default="", help="only configurations whose name has this in it")
     parser.add_argument("--part", default="0/1", help="1/2: the second half, for two processes")
     parser.add_argument("--json", action="store_true", help="a line of JSON for each")
+    parser.add_argument("--list", action="store_true", help="name them, and compile nothing")
     options = parser.parse_args(arguments)
+    if options.list:
+        for one in all_configurations(options.match):
+            types = sorted(set(one.signature.values()))
+            row = {"name": one.name, "module": one.module, "arches": one.arches, "types": types}
+            print(json.dumps(row | {"refused": {str(a): why for a, why in one.refused.items()}}))
+        return 0
     part, parts = map(int, options.part.split("/"))
     chosen = all_configurations(options.match)[part::parts]
     failed = False
