@@ -39,7 +39,7 @@ __all__ = ["configurations", "linear_cross_entropy", "linear_cross_entropy_backw
 PIECE_BYTES = 2**29  # of one piece; half a GB holds 5336 rows of 50304 logits in bf16
 # Logits of a row that a block takes at a time, and its warps. Few blocks of many warps keep the
 # rows that are in flight, 100 KB each, within the 50 MB of the L2 cache.
-BLOCKS = ((4096, 8), (4096, 16), (8192, 32))
+BLOCKS = ((4096, 16), (8192, 32))
 
 
 @autotune(
