@@ -70,6 +70,8 @@ half_precision = autotune(
         tiles(256, 128, 64, 3, subtiles=2),
         tiles(128, 128, 64, 4),
         tiles(128, 128, 128, 3, subtiles=2),
+        tiles(128, 128, 64, 4, subtiles=2),  # leaves room for float32 in and out, of "add"
+        tiles(128, 256, 64, 2, subtiles=2),
     ],
     key=["M~", "N", "K", "A_T", "B_T", "EPILOGUE", "HAS_BIAS", "KEEP", "HAS_SUMS", "ADD"],
     restore=written,

@@ -16,15 +16,15 @@ __all__ = ["EPILOGUES", "READS_OTHER", "finish", "gelu_slope", "gelu_value", "si
 # "gelu_..."    y = gelu(A B + bias); `kept` gets A B + bias where it is wanted
 # "dgelu_..."   y = (A B) gelu'(other)
 # "swiglu"      y = (A B) silu(other); `kept` gets A B
-EPILOGUES = ("none", "gelu_tanh", "gelu_none", "dgelu_tanh", "dgelu_none", "swiglu")
-READS_OTHER = ("dgelu_tanh", "dgelu_none", "swiglu")
+# "add"         y = A B + bias + other
+EPILOGUES = ("none", "gelu_tanh", "gelu_none", "dgelu_tanh", "dgelu_none", "swiglu", "add")
+READS_OTHER = ("dgelu_tanh", "dgelu_none", "swiglu", "add")
 
 
 @triton.jit
 def sigmoid(x):
-    """1 / (1 + exp(-x)), with no exponential that overflows."""
-    small = tl.exp(-tl.abs(x))
-    return tl.where(x < 0, small, 1) / (1 + small)
+    """1 / (1 + exp(-x)), with no exponential that overflows; at most 2e-35 off below -80."""
+    return 1 / (1 + tl.exp(-tl.maximum(x, -80.0)))
 
 
 @triton.jit
@@ -74,6 +74,8 @@ def finish(total, bias, other, EPILOGUE: tl.constexpr, HAS_BIAS: tl.constexpr):
         y = total * gelu_slope(other, False)
     elif EPILOGUE == "swiglu":
         y = total * (other * sigmoid(other))
+    elif EPILOGUE == "add":
+        y = total + other
     else:
         y = total
     return y, total

@@ -5,7 +5,7 @@ sm_80 on) while the tensor cores work on these. Where a dtype has no tensor core
 float64, and all on a T4, for which Triton has none of their instructions) the tiles are smaller.
 
 With SPLITS > 1 the blocks of a tile share its K: each writes its sum to a C of its own, and
-`sum_rows` adds those (split-K), in the same order every time.
+`sum_rows` (_sums.py) adds those (split-K), in the same order every time.
 """
 
 import triton
@@ -14,7 +14,7 @@ import triton.language as tl
 from minillm_kernels.triton._epilogue import finish
 from minillm_kernels.triton._persistent import tile_of
 
-__all__ = ["plain", "sum_rows"]
+__all__ = ["plain"]
 
 
 @triton.jit
@@ -83,28 +83,3 @@ def plain(
     if ADD:
         y += tl.load(c + at, mask=inside, other=0).to(SUM)
     tl.store(c + at, y.to(c.dtype.element_ty), mask=inside)
-
-
-@triton.jit
-def sum_rows(
-    x, out, rows, columns, stride, per_block, ADD: tl.constexpr, SUM: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr,
-):  # fmt: skip
-    """out[i] = the sum of x's rows [i per_block, (i + 1) per_block), i the block along axis 1.
-
-    x : (rows, columns), rows `stride` apart; out : (blocks, columns); with ADD added to out.
-    """
-    column = tl.program_id(0).to(tl.int64) * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
-    inside = column < columns
-    first = tl.program_id(1) * per_block
-    last = tl.minimum(first + per_block, rows)
-    total = tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), SUM)
-    for start in tl.range(first, last, BLOCK_ROWS):
-        row = start + tl.arange(0, BLOCK_ROWS)
-        at = row[:, None].to(tl.int64) * stride + column[None, :]
-        total += tl.load(x + at, mask=(row < last)[:, None] & inside[None, :], other=0).to(SUM)
-    result = tl.sum(total, 0)
-    at = out + tl.program_id(1).to(tl.int64) * columns + column
-    if ADD:
-        result += tl.load(at, mask=inside, other=0).to(SUM)
-    tl.store(at, result.to(out.dtype.element_ty), mask=inside)

@@ -17,7 +17,8 @@ from minillm_kernels.triton._choices import (
 from minillm_kernels.triton._compile import Configuration
 from minillm_kernels.triton._epilogue import READS_OTHER
 from minillm_kernels.triton._persistent import add_parts, persistent, stream_k
-from minillm_kernels.triton._plain import plain, sum_rows
+from minillm_kernels.triton._plain import plain
+from minillm_kernels.triton._sums import sum_rows
 
 __all__ = ["product_configurations"]
 
@@ -58,6 +59,7 @@ def _persistent():
         ("NT dgelu and its sums", large, {"B_T": True, "EPILOGUE": "dgelu_tanh", "sums": True}),
         ("NT dgelu by erf", square, {"B_T": True, "EPILOGUE": "dgelu_none", "sums": True}),
         ("gated by silu, kept", large, {"EPILOGUE": "swiglu", "KEEP": True}),
+        ("bias, added to float32", *of_float32),
     ]  # fmt: skip
     variants += [("tf32 NN", tf32.choices[0], {"dtype": "fp32"})]
     variants += [("tf32 TN", tf32.choices[0], {"dtype": "fp32", "A_T": True})]
@@ -165,5 +167,10 @@ def _sums():
     types = {"x": "*fp32", "out": "*fp32", "rows": "i32", "columns": "i32:16", "stride": "i32:16"}
     types["per_block"] = "i32"
     constants = {"ADD": False, "SUM": tl.float32, "BLOCK_ROWS": 32, "BLOCK_COLUMNS": 128}
-    yield Configuration("sum_rows", sum_rows, types, constants)
-    yield Configuration("sum_rows fp16", sum_rows, types | {"x": "*fp16"}, constants)
+    alone = {"rounded": None, "ROUNDED": False}
+    yield Configuration("sum_rows", sum_rows, types, constants | alone)
+    yield Configuration("sum_rows fp16", sum_rows, types | {"x": "*fp16"}, constants | alone)
+    yield Configuration(
+        "sum_rows and round", sum_rows, types | {"rounded": "*bf16"}, constants | {"ROUNDED": True},
+        arches=(80, 90), expects=("vector loads",),
+    )  # fmt: skip

@@ -16,7 +16,6 @@ Share of cuBLAS on an H100: not yet measured
 
 import torch
 import triton
-import triton.language as tl
 
 from minillm_kernels import precision
 from minillm_kernels.arrays import check_grid, check_place
@@ -33,17 +32,11 @@ from minillm_kernels.triton._choices import (
 )
 from minillm_kernels.triton._epilogue import EPILOGUES, READS_OTHER
 from minillm_kernels.triton._persistent import add_parts, stream_k
-from minillm_kernels.triton._plain import sum_rows
 from minillm_kernels.triton._products import product_configurations
+from minillm_kernels.triton._sums import TL, sum_over_rows
 
 __all__ = ["configurations", "matmul", "sum_over_rows"]
 
-TL = {
-    torch.float16: tl.float16,
-    torch.bfloat16: tl.bfloat16,
-    torch.float32: tl.float32,
-    torch.float64: tl.float64,
-}
 FP32_PRECISION = {"float32": "ieee", "tf32": "tf32", "bf16": "ieee"}
 
 
@@ -103,31 +96,6 @@ def matmul(
         if sums:
             column_sums = sum_over_rows(parts)
     return (c, kept) if keep else (c, column_sums) if sums else c
-
-
-def sum_over_rows(x, *, out=None, out_dtype=None, add=False):
-    """The sums of the columns of x (R, C): (C,), always in the same order; `add` adds to `out`."""
-    rows, columns = x.shape
-    x = x if x.stride(-1) == 1 else x.contiguous()
-    sum_dtype = device.sum_type(x.dtype)
-    if out is None:
-        out = torch.empty(columns, dtype=out_dtype or x.dtype, device=x.device)
-    if columns == 0:
-        return out
-    across = triton.cdiv(columns, 128)
-    # Enough blocks to fill the chip several times over, of 64 rows at least.
-    blocks = max(1, min(triton.cdiv(rows, 64), 8 * device.multiprocessors() // across))
-    per_block = triton.cdiv(max(rows, 1), blocks)
-    parts = out
-    if blocks > 1:
-        parts = torch.empty((blocks, columns), dtype=sum_dtype, device=x.device)
-    sizes = {"SUM": TL[sum_dtype], "BLOCK_ROWS": 32, "BLOCK_COLUMNS": 128}
-    check_grid("sum_over_rows", (across, blocks))
-    first_adds = add and blocks == 1
-    sum_rows[(across, blocks)](x, parts, rows, columns, x.stride(0), per_block, first_adds, **sizes)
-    if blocks > 1:
-        sum_rows[(across, 1)](parts, out, blocks, columns, columns, blocks, add, **sizes)
-    return out
 
 
 def _plain(call):
