@@ -17,6 +17,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+KERNELS = -n auto --dist loadfile tests/kernels
 PIPFLAGS ?=
 INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check $(PIPFLAGS) -c constraints.txt
 
@@ -29,7 +30,8 @@ demo: $(VENV)/.core
 	$(VENV)/bin/minillm demo $(ARGS)
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest $(if $(ARGS),$(ARGS),--ignore=tests/kernels)
+	$(if $(ARGS),,$(VENV)/bin/python -m pytest $(KERNELS))
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
