@@ -67,6 +67,28 @@ def all_arrows():
             yield path.relative_to(ROOT).as_posix(), room_of(path, package), target
 
 
+# What each room of the kernels may take of minillm; bench and the commands take what they measure.
+KERNEL_ROOMS = {
+    "emulator": HELPERS,
+    "cuda": {"ops", *HELPERS},
+    "triton": {"ops", "optim", *HELPERS},
+}
+
+
+def test_the_kernels_know_their_specification_and_little_else():
+    package = ROOT / "kernels" / "minillm_kernels"
+    rooms = LEVELS.keys() - {""}
+    seen, wrong = set(), []
+    for path in sorted(package.rglob("*.py")):
+        room = room_of(path, package)
+        for target in imported_rooms(path.read_text(encoding="utf-8"), rooms):
+            if room in KERNEL_ROOMS and target not in {"kernels", *KERNEL_ROOMS[room]}:
+                wrong.append(f"{path.relative_to(ROOT)} imports minillm.{target}")
+            seen.add((room, target))
+    assert ("triton", "ops") in seen, "the reader of imports reads nothing"
+    assert not wrong
+
+
 def test_every_room_has_a_level():
     package = ROOT / "minillm"
     assert {room_of(path, package) for path in package.rglob("*.py")} <= LEVELS.keys()
