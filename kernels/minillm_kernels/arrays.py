@@ -7,6 +7,7 @@ for a torch tensor is what Triton takes a pointer from. `on_tensors` stands betw
 
 import contextlib
 import functools
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ __all__ = [
 GRID_LIMITS = (2**31 - 1, 65535, 65535)  # CUDA C Programming Guide, table of technical limits
 
 
-def on_tensors(forward):
+def _forward(forward):
     """Make an op's forward, written for torch tensors, take and return the caller's arrays.
 
     The forward returns (out, saved) as every op's does. Arrays anywhere in its arguments, nests
@@ -70,6 +71,7 @@ def _backward(backward):
     return call
 
 
+on_tensors: Any = _forward
 on_tensors.backward = _backward
 
 

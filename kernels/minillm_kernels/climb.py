@@ -1,7 +1,9 @@
 """A ladder seen from below: what each rung's idea saves, counted by the emulator."""
 
+import importlib
 import re
 import textwrap
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +75,7 @@ def climb(name, *, size=128):
 def look(rung, *, size=128):
     """A rung's file with what the emulator counted beside each line that touches memory."""
     report = watch(rung, size)
-    told = {}
+    told: dict[int, list[str]] = {}
     for line in report.lines:
         unit = "sectors" if line.memory == "global" else "wavefronts"
         text = f"{line.memory}: {line.transfers / line.requests:.3g} {unit} a request"
@@ -115,30 +117,19 @@ def work(rung, size):
     def draw(*shape):
         return rng.standard_normal(shape).astype(dtype)
 
+    ladder: Any = importlib.import_module(f"minillm_kernels.cuda.{rung.ladder}")
     if rung.ladder == "matmul":
-        from minillm_kernels.cuda.matmul import matmul
-
         a, b = draw(size, size), draw(size, size)
-        return lambda: matmul(a, b, rung=rung)
+        return lambda: ladder.matmul(a, b, rung=rung)
     if rung.ladder == "attention":
-        from minillm_kernels.cuda.attention import forward
-
         q, k, v = (draw(1, 1, size, 64) for _ in range(3))
-        return lambda: forward(rung, q, k, v, causal=True)
-    if rung.ladder == "softmax":
-        from minillm_kernels.cuda.softmax import forward
-
-        x = draw(size, size)
-        return lambda: forward(rung, x)
-    if rung.ladder == "layer_norm":
-        from minillm_kernels.cuda.layer_norm import forward
-
-        x, gain, bias = draw(size, size), draw(size), draw(size)
-        return lambda: forward(rung, x, gain, bias)
-    from minillm_kernels.cuda.cross_entropy import forward
-
-    x, targets = draw(size, size), rng.integers(0, size, size)
-    return lambda: forward(rung, x, targets)
+        return lambda: ladder.forward(rung, q, k, v, causal=True)
+    given = {
+        "softmax": (draw(size, size),),
+        "layer_norm": (draw(size, size), draw(size), draw(size)),
+        "cross_entropy": (draw(size, size), rng.integers(0, size, size)),
+    }[rung.ladder]
+    return lambda: ladder.forward(rung, *given)
 
 
 def _idea(rung):
