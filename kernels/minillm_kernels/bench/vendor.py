@@ -47,6 +47,8 @@ def matmul(
         y = torch.ops.aten.gelu_backward(wide, other, approximate=form)
     elif epilogue == "swiglu":
         y = wide * functional.silu(other)
+    elif epilogue == "add":
+        y = wide + other
     else:
         y = wide
     if out is None:

@@ -59,8 +59,11 @@ def _persistent():
         ("NT dgelu and its sums", large, {"B_T": True, "EPILOGUE": "dgelu_tanh", "sums": True}),
         ("NT dgelu by erf", square, {"B_T": True, "EPILOGUE": "dgelu_none", "sums": True}),
         ("gated by silu, kept", large, {"EPILOGUE": "swiglu", "KEEP": True}),
-        ("bias, added to float32", *of_float32),
     ]  # fmt: skip
+    added = {"bias": True, "EPILOGUE": "add", "out": "fp32"}
+    variants += [
+        ("bias, added to float32", choice, added) for choice in half_precision.choices[10:]
+    ]
     variants += [("tf32 NN", tf32.choices[0], {"dtype": "fp32"})]
     variants += [("tf32 TN", tf32.choices[0], {"dtype": "fp32", "A_T": True})]
     variants += [("tf32 NT", tf32.choices[0], {"dtype": "fp32", "B_T": True})]
@@ -93,8 +96,8 @@ def _arrays(dtype, made):
     types = {"a": f"*{dtype}", "b": f"*{dtype}", "c": f"*{out}"}
     epilogue = made.get("EPILOGUE", "none")
     there = {
-        "bias": (made.pop("bias", False), dtype),
-        "other": (epilogue in READS_OTHER, dtype),
+        "bias": (made.pop("bias", False), "fp32"),  # as it is, beside rounded weights
+        "other": (epilogue in READS_OTHER, out if epilogue == "add" else dtype),
         "kept": (made.pop("KEEP", False), dtype),
         "sums": (made.pop("sums", False), "fp32"),
     }
@@ -140,6 +143,8 @@ def _plain():
     yield _plain_one("bias, gelu kept", first, "bf16", "ieee", (80, 90), kept)
     sums = {"EPILOGUE": "dgelu_tanh", "sums": True, "B_T": True}
     yield _plain_one("NT dgelu and its sums", first, "bf16", "ieee", (80, 90), sums)
+    added = {"bias": True, "EPILOGUE": "add", "out": "fp32"}
+    yield _plain_one("bias, added to float32", first, "bf16", "ieee", (80, 90), added)
     yield _plain_one("fp16", fma, "fp16", "ieee", (75,), {})
 
 

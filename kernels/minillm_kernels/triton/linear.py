@@ -7,7 +7,8 @@ factors as they lie, and the sums of dy's columns. Arithmetic: 2 N C_in C_out op
 from minillm.ops._op import register
 from minillm_kernels.arrays import on_tensors
 from minillm_kernels.triton._factors import check_float, check_shape, factors, rows_of
-from minillm_kernels.triton.matmul import matmul, sum_over_rows
+from minillm_kernels.triton._sums import round_rows
+from minillm_kernels.triton.matmul import matmul
 
 __all__ = ["linear", "linear_backward"]
 
@@ -29,12 +30,10 @@ def linear(x, weight, bias=None):
 @on_tensors.backward
 def linear_backward(dy, saved):
     x_rows, w, shape, (x_dtype, weight_dtype, bias_dtype) = saved
-    dy = rows_of(dy)
-    dy_rows = dy.to(w.dtype)
+    dy_rows, dbias = round_rows(rows_of(dy), w.dtype, bias_dtype)
     # forward: y = x @ weight + bias
     dx = matmul(dy_rows, w.T, out_dtype=x_dtype).view(shape)
     dweight = matmul(x_rows.T, dy_rows, out_dtype=weight_dtype)
-    dbias = None if bias_dtype is None else sum_over_rows(dy, out_dtype=bias_dtype)
     return dx, dweight, dbias
 
 

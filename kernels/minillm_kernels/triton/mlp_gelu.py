@@ -10,14 +10,38 @@ TFLOP/s).
 from minillm.ops._op import register
 from minillm_kernels.arrays import on_tensors
 from minillm_kernels.triton._factors import check_float, check_shape, factors, rows_of
-from minillm_kernels.triton.matmul import matmul, sum_over_rows
+from minillm_kernels.triton._sums import round_rows
+from minillm_kernels.triton.matmul import matmul
 
-__all__ = ["mlp_gelu", "mlp_gelu_backward"]
+__all__ = ["check", "mlp_gelu", "mlp_gelu_backward", "on_rows", "on_rows_backward"]
 
 
 @on_tensors
 def mlp_gelu(x, weight_up, bias_up, weight_down, bias_down, *, approximate="tanh"):
     """y (..., C_out) of x (..., C); weights (C, F), (F, C_out); biases (F,), (C_out,) or None."""
+    check(x, weight_up, bias_up, weight_down, bias_down)
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"approximate must be 'none' or 'tanh', got {approximate!r}")
+    x_rows, up, down = factors("mlp_gelu", x, weight_up, weight_down)
+    y, saved = on_rows(
+        rows_of(x_rows), up, bias_up, down, bias_down, approximate=approximate, out_dtype=x.dtype
+    )
+    dtypes = [
+        None if t is None else t.dtype for t in (x, weight_up, bias_up, weight_down, bias_down)
+    ]
+    return y.view(*x.shape[:-1], y.shape[-1]), (saved, x.shape, dtypes)
+
+
+@on_tensors.backward
+def mlp_gelu_backward(dy, cache):
+    saved, shape, (*dtypes, bias_down_dtype) = cache
+    dy_rows, dbias_down = round_rows(rows_of(dy), saved[2].dtype, bias_down_dtype)
+    dx, *dparams = on_rows_backward(dy_rows, saved, dtypes)
+    return dx.view(shape), *dparams, dbias_down
+
+
+def check(x, weight_up, bias_up, weight_down, bias_down):
+    """Refuse what does not fit together."""
     check_float("mlp_gelu", "x", x)
     check_shape("mlp_gelu", "weight_up", weight_up, (x.shape[-1], None))
     check_shape("mlp_gelu", "weight_down", weight_down, (weight_up.shape[1], None))
@@ -25,39 +49,41 @@ def mlp_gelu(x, weight_up, bias_up, weight_down, bias_down, *, approximate="tanh
         check_shape("mlp_gelu", "bias_up", bias_up, (weight_up.shape[1],))
     if bias_down is not None:
         check_shape("mlp_gelu", "bias_down", bias_down, (weight_down.shape[1],))
-    if approximate not in ("none", "tanh"):
-        raise ValueError(f"approximate must be 'none' or 'tanh', got {approximate!r}")
-    x_rows, up, down = factors("mlp_gelu", x, weight_up, weight_down)
-    x_rows = rows_of(x_rows)
-    active, wide = matmul(x_rows, up, bias=bias_up, epilogue=f"gelu_{approximate}", keep=True)
-    y = matmul(active, down, bias=bias_down, out_dtype=x.dtype)
-    dtypes = [
-        None if t is None else t.dtype for t in (x, weight_up, bias_up, weight_down, bias_down)
-    ]
-    saved = (x_rows, up, down, wide, active, x.shape, dtypes, approximate)
-    return y.view(*x.shape[:-1], y.shape[-1]), saved
 
 
-@on_tensors.backward
-def mlp_gelu_backward(dy, saved):
-    x_rows, up, down, wide, active, shape, dtypes, approximate = saved
-    x_dtype, up_dtype, bias_up_dtype, down_dtype, bias_down_dtype = dtypes
-    dy = rows_of(dy)
-    dy_rows = dy.to(down.dtype)
-    # forward: y = active @ weight_down + bias_down
-    dweight_down = matmul(active.T, dy_rows, out_dtype=down_dtype)
-    dbias_down = bias_down_dtype and sum_over_rows(dy, out_dtype=bias_down_dtype)
+def on_rows(x, up, bias_up, down, bias_down, *, approximate="tanh", **last):
+    """The op on rows x (N, C) and weights of one dtype; `last` is for the second product.
+
+    Returns
+    -------
+    y : (N, C_out)
+    saved : what `on_rows_backward` takes
+    """
+    active, wide = matmul(x, up, bias=bias_up, epilogue=f"gelu_{approximate}", keep=True)
+    y = matmul(active, down, bias=bias_down, **last)
+    return y, (x, up, down, wide, active, approximate)
+
+
+def on_rows_backward(dy, saved, dtypes):
+    """The gradients of x, up, bias_up and down, in these dtypes; None for a bias is no gradient.
+
+    dy : (N, C_out), of the weights' dtype. bias_down's is the sum of dy's rows.
+    """
+    x, up, down, wide, active, approximate = saved
+    x_dtype, up_dtype, bias_up_dtype, down_dtype = dtypes
+    # forward: y = active @ down + bias_down
+    ddown = matmul(active.T, dy, out_dtype=down_dtype)
     # forward: active = gelu(wide)
     slope = {"epilogue": f"dgelu_{approximate}", "other": wide}
     if bias_up_dtype is None:
-        dwide, dbias_up = matmul(dy_rows, down.T, **slope), None
+        dwide, dbias_up = matmul(dy, down.T, **slope), None
     else:
-        dwide, sums = matmul(dy_rows, down.T, **slope, sums=True)
+        dwide, sums = matmul(dy, down.T, **slope, sums=True)
         dbias_up = sums.to(bias_up_dtype)
-    # forward: wide = x @ weight_up + bias_up
-    dweight_up = matmul(x_rows.T, dwide, out_dtype=up_dtype)
-    dx = matmul(dwide, up.T, out_dtype=x_dtype).view(shape)
-    return dx, dweight_up, dbias_up, dweight_down, dbias_down
+    # forward: wide = x @ up + bias_up
+    dup = matmul(x.T, dwide, out_dtype=up_dtype)
+    dx = matmul(dwide, up.T, out_dtype=x_dtype)
+    return dx, dup, dbias_up, ddown
 
 
 register("mlp_gelu", "triton", mlp_gelu, mlp_gelu_backward)

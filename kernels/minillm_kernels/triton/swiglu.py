@@ -17,7 +17,14 @@ from minillm_kernels.triton._factors import check_float, check_shape, factors, r
 from minillm_kernels.triton.matmul import matmul
 from minillm_kernels.triton.silu import silu_slope
 
-__all__ = ["configurations", "swiglu", "swiglu_backward"]
+__all__ = [
+    "check",
+    "configurations",
+    "on_rows",
+    "on_rows_backward",
+    "swiglu",
+    "swiglu_backward",
+]
 
 BLOCK = 2048
 
@@ -45,27 +52,47 @@ def gate_backward_kernel(
 @on_tensors
 def swiglu(x, weight_gate, weight_up, weight_down):
     """y (..., C_out) of x (..., C); weights (C, F) twice, and (F, C_out)."""
+    check(x, weight_gate, weight_up, weight_down)
+    x_rows, gate, up, down = factors("swiglu", x, weight_gate, weight_up, weight_down)
+    y, saved = on_rows(rows_of(x_rows), gate, up, down, out_dtype=x.dtype)
+    dtypes = [t.dtype for t in (x, weight_gate, weight_up, weight_down)]
+    return y.view(*x.shape[:-1], y.shape[-1]), (saved, x.shape, dtypes)
+
+
+@on_tensors.backward
+def swiglu_backward(dy, cache):
+    saved, shape, dtypes = cache
+    dx, *dweights = on_rows_backward(rows_of(dy).to(saved[3].dtype), saved, dtypes)
+    return dx.view(shape), *dweights
+
+
+def check(x, weight_gate, weight_up, weight_down):
+    """Refuse what does not fit together."""
     check_float("swiglu", "x", x)
     check_shape("swiglu", "weight_gate", weight_gate, (x.shape[-1], None))
     check_shape("swiglu", "weight_up", weight_up, tuple(weight_gate.shape))
     check_shape("swiglu", "weight_down", weight_down, (weight_up.shape[1], None))
-    x_rows, gate, up, down = factors("swiglu", x, weight_gate, weight_up, weight_down)
-    x_rows = rows_of(x_rows)
-    before = matmul(x_rows, gate)
-    product, wide = matmul(x_rows, up, epilogue="swiglu", other=before, keep=True)
-    y = matmul(product, down, out_dtype=x.dtype)
-    dtypes = [t.dtype for t in (x, weight_gate, weight_up, weight_down)]
-    saved = (x_rows, gate, up, down, before, wide, product, x.shape, dtypes)
-    return y.view(*x.shape[:-1], y.shape[-1]), saved
 
 
-@on_tensors.backward
-def swiglu_backward(dy, saved):
-    x_rows, gate, up, down, before, wide, product, shape, dtypes = saved
+def on_rows(x, gate, up, down, **last):
+    """The op on rows x (N, C) and weights of one dtype; `last` is for the third product.
+
+    Returns
+    -------
+    y : (N, C_out)
+    saved : what `on_rows_backward` takes
+    """
+    before = matmul(x, gate)
+    product, wide = matmul(x, up, epilogue="swiglu", other=before, keep=True)
+    return matmul(product, down, **last), (x, gate, up, down, before, wide, product)
+
+
+def on_rows_backward(dy, saved, dtypes):
+    """The gradients of x and the weights, in these dtypes; dy (N, C_out), of the weights' dtype."""
+    x, gate, up, down, before, wide, product = saved
     x_dtype, gate_dtype, up_dtype, down_dtype = dtypes
-    dy = rows_of(dy).to(down.dtype)
-    # forward: y = product @ weight_down
-    dweight_down = matmul(product.T, dy, out_dtype=down_dtype)
+    # forward: y = product @ down
+    ddown = matmul(product.T, dy, out_dtype=down_dtype)
     dproduct = matmul(dy, down.T)
     # forward: product = silu(before) * wide
     n, f = wide.shape
@@ -76,11 +103,11 @@ def swiglu_backward(dy, saved):
         gate_backward_kernel[(triton.cdiv(n * f, block),)](
             dproduct, before, wide, dboth, f, n * f, SUM=sums, BLOCK=block
         )
-    # forward: before = x @ weight_gate, wide = x @ weight_up
-    dweight_up = matmul(x_rows.T, dboth[:, :f], out_dtype=up_dtype)
-    dweight_gate = matmul(x_rows.T, dboth[:, f:], out_dtype=gate_dtype)
-    dx = matmul(dboth, torch.cat([up, gate], 1).T, out_dtype=x_dtype).view(shape)
-    return dx, dweight_gate, dweight_up, dweight_down
+    # forward: before = x @ gate, wide = x @ up
+    dup = matmul(x.T, dboth[:, :f], out_dtype=up_dtype)
+    dgate = matmul(x.T, dboth[:, f:], out_dtype=gate_dtype)
+    dx = matmul(dboth, torch.cat([up, gate], 1).T, out_dtype=x_dtype)
+    return dx, dgate, dup, ddown
 
 
 register("swiglu", "triton", swiglu, swiglu_backward)

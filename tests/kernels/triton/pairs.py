@@ -8,9 +8,10 @@ import torch
 
 import minillm
 from minillm.tree import leaves, map_leaves
+from minillm_kernels.triton import _norm, _norm_kernels
 from tests.kernels.harness import TORCH_TYPES, as_good_as
 
-__all__ = ["check_pair", "mutant", "normal"]
+__all__ = ["broken_norm", "check_pair", "mutant", "normal"]
 
 
 def normal(rng, shape, dtype, scale=1.0, offset=0.0):
@@ -78,3 +79,11 @@ def mutant(module, old, new, folder):
     loaded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loaded)
     return loaded
+
+
+def broken_norm(monkeypatch, old, new, folder):
+    """The norms' launchers with a mutant of their kernels."""
+    broken = mutant(_norm_kernels, old, new, folder)
+    for name in ("norm_forward", "norm_backward"):
+        monkeypatch.setattr(_norm, name, getattr(broken, name))
+    return _norm

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 
 from minillm.ops import add_layer_norm as op
 from minillm_kernels.triton import _norm, add_layer_norm
-from tests.kernels.triton.pairs import check_pair, mutant, normal
+from tests.kernels.triton.pairs import broken_norm, check_pair, normal
 from tests.ops.draw import seeds, shapes
 from tests.ops.harness import check_op, rng_of
 
@@ -64,8 +64,8 @@ def test_an_output_without_an_upstream(place, missing):
         ("        values = rounded.to(ACC)  # y", "        values = values.to(ACC) * 0.99  # y"),
     ],
 )  # fmt: skip
-def test_a_wrong_kernel_is_refused(place, tmp_path, old, new):
-    broken = mutant(_norm, old, new, tmp_path)
+def test_a_wrong_kernel_is_refused(place, monkeypatch, tmp_path, old, new):
+    broken = broken_norm(monkeypatch, old, new, tmp_path)
 
     def wrong_forward(x, residual, gain, bias):
         y, total, saved = broken.forward("wrong", x, residual, gain, bias, 1e-5)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 
 from minillm.ops import add_rms_norm as op
 from minillm_kernels.triton import _norm, add_rms_norm
-from tests.kernels.triton.pairs import check_pair, mutant, normal
+from tests.kernels.triton.pairs import broken_norm, check_pair, normal
 from tests.ops.draw import seeds, shapes
 from tests.ops.harness import check_op, rng_of
 
@@ -43,9 +43,9 @@ def test_rows_that_fit_no_registers(place, monkeypatch):
     check_pair(place, op, pair, case(shape, "float32"), vendor, "float32")
 
 
-def test_a_kernel_that_drops_the_residual_is_refused(place, tmp_path):
+def test_a_kernel_that_drops_the_residual_is_refused(place, monkeypatch, tmp_path):
     line = "        values += tl.load(residual + at, mask=inside, other=0).to(ACC)\n"
-    broken = mutant(_norm, line, "", tmp_path)
+    broken = broken_norm(monkeypatch, line, "", tmp_path)
 
     def forward(x, residual, gain):
         y, total, saved = broken.forward("wrong", x, residual, gain, None, 1e-5)

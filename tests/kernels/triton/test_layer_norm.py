@@ -8,7 +8,7 @@ import minillm
 from minillm.ops import layer_norm as op
 from minillm_kernels.triton import _norm, layer_norm
 from tests.kernels.harness import epsilon, error
-from tests.kernels.triton.pairs import check_pair, mutant, normal
+from tests.kernels.triton.pairs import broken_norm, check_pair, normal
 from tests.ops.draw import seeds, shapes
 from tests.ops.harness import check_op, rng_of
 
@@ -109,8 +109,8 @@ def test_gradients_of_the_parameters_do_not_change_from_run_to_run(place):
         ("dgain += upstream * normed\n", "dgain = upstream * normed\n"),
     ],
 )  # fmt: skip
-def test_a_wrong_kernel_is_refused(place, tmp_path, old, new):
-    broken = mutant(_norm, old, new, tmp_path)
+def test_a_wrong_kernel_is_refused(place, monkeypatch, tmp_path, old, new):
+    broken = broken_norm(monkeypatch, old, new, tmp_path)
 
     def forward(x, gain, bias):
         y, _, saved = broken.forward("wrong", x, None, gain, bias, 1e-5)

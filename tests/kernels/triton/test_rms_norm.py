@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from minillm.ops import rms_norm as op
 from minillm_kernels.triton import _norm, rms_norm
-from tests.kernels.triton.pairs import check_pair, mutant, normal
+from tests.kernels.triton.pairs import broken_norm, check_pair, normal
 from tests.ops.draw import seeds, shapes
 from tests.ops.harness import check_op, rng_of
 
@@ -53,9 +53,9 @@ def test_rows_of_zeros_stay_finite(place):
     assert not dgain.any()
 
 
-def test_a_kernel_that_forgets_the_root_mean_square_is_refused(place, tmp_path):
+def test_a_kernel_that_forgets_the_root_mean_square_is_refused(place, monkeypatch, tmp_path):
     share = "normed * (tl.sum(dnormed * normed, 1) / n_columns)[:, None]"
-    broken = mutant(_norm, share, "0", tmp_path)
+    broken = broken_norm(monkeypatch, share, "0", tmp_path)
 
     def forward(x, gain):
         y, _, saved = broken.forward("wrong", x, None, gain, None, 1e-5)
