@@ -11,6 +11,7 @@ from minillm.ops._state import Registry
 from minillm.optim import AdamW
 from minillm_kernels.device import GPU, Simulated, UpdateOnGPU
 from minillm_kernels.require import INSTALL, interpreted, library, require_gpu
+from minillm_kernels.sharing import share_memory
 
 
 def _optimizer(rule):
@@ -36,7 +37,9 @@ else:
             "the triton backend needs PyTorch with CUDA, "
             f"and this is {torch.__version__}: {INSTALL}"
         )
-    _device = GPU(library("cupy", "triton"), _optimizer)
+    _cupy = library("cupy", "triton")
+    share_memory(_cupy, torch)
+    _device = GPU(_cupy, _optimizer)
 
 importlib.import_module("minillm_kernels.triton")
 Registry.devices["triton"] = _device

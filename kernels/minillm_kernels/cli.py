@@ -42,7 +42,9 @@ def cli(context):
     metavar="SECONDS",
     help="Begin no row after so long. [default: 570]",
 )
-def bench(path, match, rehearse, budget):
+@click.option("--here", is_flag=True, help="In this very process: a crash costs all later rows.")
+@click.option("--rows", metavar="KEY,…", help="Only the rows with these keys.")
+def bench(path, match, rehearse, budget, here, rows):
     """Time the kernels beside the vendor's on this GPU, in under ten minutes."""
     from minillm_kernels.require import emulated, interpreted, library
 
@@ -52,12 +54,22 @@ def bench(path, match, rehearse, budget):
         raise UserError("a rehearsal needs TRITON_INTERPRET=1 and MINILLM_EMULATE=1 set")
     if not rehearse and (interpreted() or emulated()):
         raise UserError("unset TRITON_INTERPRET and MINILLM_EMULATE: with them no GPU is used")
-    from minillm_kernels.bench import run
+    from minillm_kernels.bench import run, supervise
 
     def report(line):
         print(line, flush=True)
 
-    failed = run.run(path, match=match, rehearse=rehearse, budget=budget, report=report)
+    if rehearse or here:
+        keys = None if rows is None else rows.split(",")
+        try:
+            failed = run.run(
+                path, match=match, keys=keys, rehearse=rehearse, budget=budget, report=report
+            )
+        except run.GpuLost as error:
+            report(f"  {error}")
+            return supervise.LOST
+    else:
+        failed = supervise.supervise(path, match=match, budget=budget, report=report)
     if failed:
         report(f"failed, or another result than the peer's: {', '.join(failed)}")
         return FAILED

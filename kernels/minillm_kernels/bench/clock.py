@@ -2,13 +2,19 @@
 
 A graph leaves Python and the launches out of the time. Sides take turns, so that a clock that
 rises or falls during the measurement favours none.
+
+Everything runs on one stream of its own, from the making of the inputs on: autograd runs a backward
+on the stream of its forward, and the default stream cannot be captured.
 """
 
+import contextlib
 import statistics
 
 import torch
 
-__all__ = ["copy_rate", "gemm_rate", "prepare", "time_sides"]
+from minillm_kernels.sharing import on_stream, share_memory
+
+__all__ = ["copy_rate", "gemm_rate", "prepare", "time_sides", "working_stream"]
 
 ROUNDS = 7
 SPAN = 0.03  # seconds that a round of one side lasts at least
@@ -25,16 +31,12 @@ class Prepared:
                 function(*given)
 
         self.run = run
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream), on_stream(stream):
-            for _ in range(3):  # compiles, chooses configurations, fills the allocator's pool
-                run()
-        torch.cuda.current_stream().wait_stream(stream)
+        for _ in range(3):  # compiles, chooses configurations, fills the allocator's pool
+            run()
         torch.cuda.synchronize()
         if graph:
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph), on_stream(torch.cuda.current_stream()):
+            with torch.cuda.graph(self.graph, stream=torch.cuda.current_stream()):
                 run()
             self.run = self.graph.replay
 
@@ -49,11 +51,16 @@ class Prepared:
         return begin.elapsed_time(end) / 1e3 / (repeats * self.calls)
 
 
-def on_stream(stream):
-    """CuPy's work on torch's stream too, where CuPy is in use."""
+@contextlib.contextmanager
+def working_stream():
+    """Inside, PyTorch, Triton and CuPy work on one stream, which a graph can capture, and CuPy
+    takes its memory from PyTorch's pool."""
     import cupy
 
-    return cupy.cuda.ExternalStream(stream.cuda_stream)
+    share_memory(cupy, torch)
+    with on_stream(cupy, torch, torch.cuda.Stream()):
+        yield
+        torch.cuda.synchronize()
 
 
 def prepare(function, inputs, *, graph=True):

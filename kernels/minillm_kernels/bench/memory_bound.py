@@ -168,26 +168,31 @@ def adamw_cases(place):
 
 def _backward_case(place, name, inputs, forward, backward, peer, amount):
     """Both sides' backward alone; each has run its own forward before. dout is the last input."""
-    ours = [(forward(*given)[1], given[-1]) for given in inputs]
-    graphs = []
-    for given in inputs:
-        wanted = [t.detach().requires_grad_() for t in given[:-1] if t.is_floating_point()]
-        fixed = iter(wanted)
-        args = [next(fixed) if t.is_floating_point() else t for t in given[:-1]]
-        graphs.append((place.compiled(peer)(*args, given[-1]), wanted))
-    sets = [
-        (cache, dy, out, wanted) for (cache, dy), (out, wanted) in zip(ours, graphs, strict=True)
-    ]
+    sets = [(forward(*given)[1], given[-1], i) for i, given in enumerate(inputs)]
+    graphs = {}  # the peer's forward of each set of inputs, run when it is first asked for
 
-    def run(cache, dy, out, wanted):
+    def run(cache, dy, i):
         grads = backward(dy, cache)
         grads = grads if isinstance(grads, tuple) else (grads,)
         return tuple(g for g in grads if g is not None)
 
-    def run_peer(cache, dy, out, wanted):
-        return torch.autograd.grad(out, wanted, dy.to(out.dtype), retain_graph=True)
+    def run_peer(cache, dy, i):
+        with place.repeatable_backward():
+            if i not in graphs:
+                graphs[i] = _with_graph(place.compiled(peer), inputs[i])
+            out, wanted = graphs[i]
+            return torch.autograd.grad(out, wanted, dy.to(out.dtype), retain_graph=True)
 
     return Case(name, sets, {"triton": run}, {"torch.compile": run_peer}, amount)
+
+
+def _with_graph(function, given):
+    """The function's result, to be differentiated, and the inputs that it may be differentiated by;
+    the last input is none of them."""
+    wanted = [t.detach().requires_grad_() for t in given[:-1] if t.is_floating_point()]
+    fixed = iter(wanted)
+    args = [next(fixed) if t.is_floating_point() else t for t in given[:-1]]
+    return function(*args, given[-1]), wanted
 
 
 ROWS = [

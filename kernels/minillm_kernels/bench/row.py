@@ -1,5 +1,6 @@
 """What a row of the table is."""
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -112,6 +113,15 @@ class Place:
     def compiled(self, function):
         """torch.compile's version; in a rehearsal the function itself."""
         return torch.compile(function, dynamic=False) if self.real else function
+
+    @staticmethod
+    @contextlib.contextmanager
+    def repeatable_backward():
+        """Inside, a compiled function's backward leaves what its forward saved for another run."""
+        from torch._functorch import config
+
+        with config.patch(donated_buffer=False):
+            yield
 
 
 def random_tensor(shape, dtype, device, seed, scale=1.0):

@@ -1,5 +1,6 @@
 """Checks, times and writes every row of the table."""
 
+import contextlib
 import datetime
 import importlib
 import json
@@ -11,15 +12,25 @@ import torch
 
 from minillm.errors import UserError
 from minillm.files import write_text
-from minillm_kernels.bench.clock import copy_rate, gemm_rate, prepare, time_sides
+from minillm_kernels.bench.clock import (
+    copy_rate,
+    gemm_rate,
+    prepare,
+    time_sides,
+    working_stream,
+)
 from minillm_kernels.bench.row import Place
 
-__all__ = ["ROOMS", "all_rows", "run", "select"]
+__all__ = ["ROOMS", "GpuLost", "all_rows", "check_gpu", "run", "select"]
 
 ROOMS = ("products", "attention", "memory_bound", "head", "ladders", "training")
 FORMAT = 1
 # dense bf16 with sums in fp32, as NVIDIA's data sheets give it
 PEAKS = {"H100 80GB HBM3": 989.4e12, "H200": 989.4e12, "A100": 312e12}
+
+
+class GpuLost(RuntimeError):
+    """A kernel's fault has made the GPU unusable for the rest of this process."""
 
 
 def all_rows():
@@ -31,8 +42,8 @@ def all_rows():
     ]
 
 
-def select(match):
-    """The rows whose key or work contains `match`.
+def select(match, keys=None):
+    """The rows whose key or work contains `match`, of those with these keys where given.
 
     Raises
     ------
@@ -40,19 +51,21 @@ def select(match):
         when none does.
     """
     rows = [row for row in all_rows() if match.lower() in f"{row.key} {row.work}".lower()]
+    rows = [row for row in rows if keys is None or row.key in keys]
     if not rows:
         known = ", ".join(row.key for row in all_rows())
         raise UserError(f"no row matches {match!r}; there are: {known}")
     return rows
 
 
-def run(path, *, match="", rehearse=False, budget=570.0, report=print):
+def run(path, *, match="", keys=None, rehearse=False, budget=570.0, report=print):
     """Measure the rows and write them to a JSON file, which is whole after every row.
 
     Parameters
     ----------
     path : where to write, or None
     match : str, only rows whose key or work contains it
+    keys : only rows with these keys, or None for all
     rehearse : bool; on a CPU, small and untimed: does every contestant run, and do ours agree?
     budget : float, seconds after which no further row is begun
     report : function of a line of text
@@ -60,41 +73,62 @@ def run(path, *, match="", rehearse=False, budget=570.0, report=print):
     Returns
     -------
     failed : list of the keys of the rows in which ours gave another result than the peer, or failed
+
+    Raises
+    ------
+    GpuLost
+        after a row whose kernels made the GPU unusable for this process; what it did is written.
     """
-    rows, began = select(match), time.perf_counter()
-    place = Place("cpu") if rehearse else _gpu(report)
-    results = {"format": FORMAT, **_facts(place), "rows": {}}
+    rows, began = select(match, keys), time.perf_counter()
+    if not rehearse:
+        check_gpu()
     failed = []
-    for number, row in enumerate(rows, start=1):
-        if time.perf_counter() - began > budget:
-            left = ", ".join(left.key for left in rows[number - 1 :])
-            report(f"{budget:.0f} s are over: not reached: {left}")
-            break
-        report(f"[{number}/{len(rows)}] {row.work}")
-        cases = []
-        try:
-            for case in row.cases(place):
-                cases.append(_run_case(row, case, place, report))
-        except Exception as error:  # what fails in one row's making must not cost the other rows
-            report(f"  {_first_line(error)}")
-            failed.append(row.key)
-        results["rows"][row.key] = {"work": row.work, "unit": row.unit, "cases": cases}
-        if any(case["wrong"] for case in cases) and row.key not in failed:
-            failed.append(row.key)
-        if path is not None:
-            write_text(Path(path), json.dumps(results, indent=1) + "\n")
-        if place.real:
-            torch.cuda.empty_cache()
+    with contextlib.nullcontext() if rehearse else working_stream():
+        place = Place("cpu") if rehearse else _gpu(report)
+        results = {"format": FORMAT, **_facts(place), "rows": {}}
+        for number, row in enumerate(rows, start=1):
+            if time.perf_counter() - began > budget:
+                left = ", ".join(left.key for left in rows[number - 1 :])
+                report(f"{budget:.0f} s are over: not reached: {left}")
+                break
+            report(f"[{number}/{len(rows)}] {row.work}")
+            cases = []
+            try:
+                for case in row.cases(place):
+                    cases.append(_run_case(row, case, place, report))
+            except Exception as error:  # what fails in a row's making must not cost the other rows
+                report(f"  {_first_line(error)}")
+                failed.append(row.key)
+            results["rows"][row.key] = {"work": row.work, "unit": row.unit, "cases": cases}
+            if any(case["wrong"] for case in cases) and row.key not in failed:
+                failed.append(row.key)
+            if path is not None:
+                write_text(Path(path), json.dumps(results, indent=1) + "\n")
+            if place.real:
+                _check_still_there(row)
     report(f"{time.perf_counter() - began:.0f} s")
     return failed
 
 
-def _gpu(report):
+def check_gpu():
+    """Raise a UserError where PyTorch has no GPU."""
     if not torch.cuda.is_available():
         raise UserError(
             "no GPU that PyTorch can use: the table is measured on one. "
             "--rehearse runs every row on the CPU, small and untimed"
         )
+
+
+def _check_still_there(row):
+    """After an illegal access every later call to CUDA fails too."""
+    try:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+    except RuntimeError as error:
+        raise GpuLost(f"{row.key}: {_first_line(error)}") from None
+
+
+def _gpu(report):
     place = Place("cuda", copy_rate(), gemm_rate())
     report(
         f"copy {place.copy_rate / 1e9:.0f} GB/s, bf16 product {place.gemm_rate / 1e12:.0f} TFLOP/s"

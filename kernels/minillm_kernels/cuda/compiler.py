@@ -22,6 +22,7 @@ __all__ = ["Compiled", "Resources", "compile_cubin", "disassemble", "find_nvcc"]
 WHEELS = (
     "pip install nvidia-cuda-nvcc nvidia-cuda-crt nvidia-cuda-runtime nvidia-cuda-cccl nvidia-nvvm"
 )
+TOOLKIT = "/usr/local/cuda/bin"  # where NVIDIA's installer puts it, often not on PATH
 # What ptxas -v prints of a kernel, over three lines.
 REPORT = re.compile(
     r"Compiling entry function '(?P<name>\w+)'"
@@ -64,29 +65,33 @@ class Compiled:
 
 @functools.cache
 def find_nvcc():
-    """The path of nvcc: from the wheels of pip, else CUDA_HOME's, else the one on PATH.
+    """The path of nvcc: from the wheels of pip, else CUDA_HOME's, else the one on PATH, else
+    where NVIDIA's installer puts it.
 
     Raises
     ------
     UserError
         where there is none, saying what to install.
     """
+    incomplete = None
     for root in _wheel_roots():
         nvcc = root / "bin" / "nvcc"
         if nvcc.is_file():
-            # <nv/target>, which the fp16 and bf16 headers include, is in a wheel of its own.
-            if not (root / "include" / "cccl" / "nv" / "target").is_file():
-                raise UserError(
-                    f"{nvcc} lacks the header <nv/target>: pip install nvidia-cuda-cccl"
-                )
+            # <nv/target>, which the fp16 and bf16 headers include, is in a wheel of its own; other
+            # libraries bring the compiler without it.
+            if (root / "include" / "cccl" / "nv" / "target").is_file():
+                return str(nvcc)
+            incomplete = incomplete or nvcc
+    homes = [os.environ.get(variable, "") for variable in ("CUDA_HOME", "CUDA_PATH")]
+    for home in filter(None, homes):
+        nvcc = Path(home) / "bin" / "nvcc"
+        if nvcc.is_file():
             return str(nvcc)
-    for variable in ("CUDA_HOME", "CUDA_PATH"):
-        nvcc = Path(os.environ.get(variable, "")) / "bin" / "nvcc"
-        if os.environ.get(variable) and nvcc.is_file():
-            return str(nvcc)
-    found = shutil.which("nvcc")
+    found = shutil.which("nvcc") or shutil.which("nvcc", path=TOOLKIT)
     if found:
         return found
+    if incomplete:
+        raise UserError(f"{incomplete} lacks the header <nv/target>: pip install nvidia-cuda-cccl")
     raise UserError(f"compiling CUDA C needs nvcc, and there is none here: {WHEELS}")
 
 

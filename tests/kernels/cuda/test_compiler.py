@@ -93,6 +93,7 @@ def test_a_mistake_is_told_by_its_line(source):
 def nowhere(monkeypatch):
     """No toolkit in any place but those that a test gives."""
     monkeypatch.setattr(compiler, "_wheel_roots", list)
+    monkeypatch.setattr(compiler, "TOOLKIT", "/nowhere")
     monkeypatch.setenv("PATH", "")
     for variable in ("CUDA_HOME", "CUDA_PATH"):
         monkeypatch.delenv(variable, raising=False)
@@ -117,6 +118,15 @@ def test_a_wheel_without_its_headers_says_which(nowhere, tmp_path):
     nowhere.setattr(compiler, "_wheel_roots", lambda: [root])
     with pytest.raises(UserError, match=r"nv/target.*pip install nvidia-cuda-cccl"):
         find_nvcc.__wrapped__()
+
+
+def test_a_wheel_without_its_headers_hides_no_toolkit(nowhere, tmp_path):
+    wheel = install(tmp_path / "wheel", "bin/nvcc")
+    nowhere.setattr(compiler, "_wheel_roots", lambda: [wheel])
+    nowhere.setattr(compiler, "TOOLKIT", str(install(tmp_path / "toolkit", "nvcc")))
+    assert find_nvcc.__wrapped__() == str(tmp_path / "toolkit" / "nvcc")
+    nowhere.setenv("PATH", str(install(tmp_path / "path", "nvcc")))
+    assert find_nvcc.__wrapped__() == str(tmp_path / "path" / "nvcc")
 
 
 def test_wheels_come_before_cuda_home_and_that_before_path(nowhere, tmp_path):
