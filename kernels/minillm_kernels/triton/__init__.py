@@ -23,6 +23,7 @@ OPS = (
     "silu",
     "softmax",
     "swiglu",
+    "transformer_block",
 )
 
 for _op in OPS:

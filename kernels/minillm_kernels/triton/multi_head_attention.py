@@ -22,11 +22,18 @@ from minillm_kernels.triton._attention_check import (
     reference,
 )
 from minillm_kernels.triton._attention_launch import attend, attend_backward
+from minillm_kernels.triton._sums import round_rows, sum_over_rows
 from minillm_kernels.triton.flash_attention import is_deterministic
-from minillm_kernels.triton.matmul import matmul, sum_over_rows
+from minillm_kernels.triton.matmul import matmul
 from minillm_kernels.triton.rotary import check_positions, tables, turn
 
-__all__ = ["multi_head_attention", "multi_head_attention_backward"]
+__all__ = [
+    "head_sizes",
+    "multi_head_attention",
+    "multi_head_attention_backward",
+    "on_rows",
+    "on_rows_backward",
+]
 
 
 def multi_head_attention(
@@ -67,62 +74,105 @@ def multi_head_attention_backward(dout, cache):
 
 
 @on_tensors
-def _forward(x, params, context, *, n_head, n_kv_head, causal, mask, rotary_base, positions):
-    name = "multi_head_attention"
-    if rotary_base is not None and context is not None:
+def _forward(x, params, context, *, n_head, n_kv_head, **options):
+    if options["rotary_base"] is not None and context is not None:
         raise ValueError("rotary_base must be None with a context: rotary is for self attention")
+    if context is not None and (context.ndim != 3 or context.shape[::2] != x.shape[::2]):
+        wanted = f"({x.shape[0]}, any, {x.shape[2]})"
+        raise ValueError(f"context must have shape {wanted}, got {tuple(context.shape)}")
+    sizes = head_sizes(x, params, n_head, n_kv_head)
     W, b, W_out, b_out = pick("params", params, NAMES, optional=("qkv.bias", "out.bias"))
-    H, G = n_head, n_head if n_kv_head is None else n_kv_head
-    D = head_size(x, W, b, W_out, H, G)
-    check_head(name, "params qkv.weight", D)
-    dtype, multiplied = inner_types(name, x.dtype)
-    rows, weight, weight_out = x.to(dtype).flatten(0, 1), W.to(dtype), W_out.to(dtype)
-    if context is None:
-        sources = None
+    dtype, multiplied = inner_types("multi_head_attention", x.dtype)
+    rows = x.to(dtype).flatten(0, 1)
+    sources = None if context is None else context.to(dtype).flatten(0, 1)
+    weights = (W.to(dtype), b, W_out.to(dtype), b_out)
+    out, saved = on_rows(
+        rows, sources, weights, len(x), sizes, **options, precision=multiplied, out_dtype=x.dtype
+    )
+    return out.view(x.shape), (params, x.shape, None if context is None else context.shape, saved)
+
+
+@on_tensors.backward
+def _backward(dout, cache):
+    params, shape, context_shape, saved = cache
+    W, b, W_out, b_out = pick("params", params, NAMES, optional=("qkv.bias", "out.bias"))
+    dtypes = (dout.dtype, W.dtype, None if b is None else b.dtype, W_out.dtype)
+    dout, db_out = round_rows(
+        dout.reshape(-1, shape[2]), saved[0].dtype, None if b_out is None else b_out.dtype
+    )
+    dx, dcontext, *grads = on_rows_backward(dout, saved, dtypes)
+    if dcontext is not None:
+        dcontext = dcontext.view(context_shape)
+    return dx.view(shape), put_back(params, NAMES, (*grads, db_out)), dcontext
+
+
+def head_sizes(x, params, n_head, n_kv_head):
+    """(H, G, D), of parameters that fit x (B, T, C) and heads that the kernels serve."""
+    W, b, W_out, _ = pick("params", params, NAMES, optional=("qkv.bias", "out.bias"))
+    G = n_head if n_kv_head is None else n_kv_head
+    D = head_size(x, W, b, W_out, n_head, G)
+    check_head("multi_head_attention", "params qkv.weight", D)
+    return n_head, G, D
+
+
+def on_rows(
+    rows, sources, weights, B, sizes, *, causal, mask, rotary_base, positions, precision, **last
+):
+    """The op on rows of one dtype; `last` is for the last product.
+
+    Parameters
+    ----------
+    rows : (B T, C); sources : (B S, C) that keys and values are made of, or None for the rows
+    weights : (C, (H + 2G) D), bias or None, (H D, C), bias or None
+    sizes : (H, G, D)
+    precision : "ieee" or "tf32", see `attend`
+
+    Returns
+    -------
+    out : (B T, C)
+    saved : what `on_rows_backward` takes
+    """
+    name, (H, G, D), (weight, b, weight_out, b_out) = "multi_head_attention", sizes, weights
+    if sources is None:
         qkv = matmul(rows, weight, bias=b)  # (B T, (H + 2G) D)
-        q, k, v = heads_of(qkv, x.shape[0], H, G, D)
+        q, k, v = heads_of(qkv, B, H, G, D)
     else:
-        if context.ndim != 3 or context.shape[::2] != x.shape[::2]:
-            wanted = f"({x.shape[0]}, any, {x.shape[2]})"
-            raise ValueError(f"context must have shape {wanted}, got {tuple(context.shape)}")
-        sources = context.to(dtype).flatten(0, 1)
         end = H * D
         b_q, b_kv = (None, None) if b is None else (b[:end], b[end:])
-        q = first_heads(matmul(rows, weight[:, :end], bias=b_q), x.shape[0], H, D)
+        q = first_heads(matmul(rows, weight[:, :end], bias=b_q), B, H, D)
         kv = matmul(sources, weight[:, end:], bias=b_kv)
-        _, k, v = heads_of(kv, x.shape[0], 0, G, D)
+        _, k, v = heads_of(kv, B, 0, G, D)
         qkv = None
     check_tensors(name, q, k, v, None, mask)
     angles = None
     if rotary_base is not None:
         if D % 2:
             raise ValueError(f"rotary_base must be None where heads are odd, got heads of {D}")
-        check_positions(positions, x.shape[1])
-        angles = tables(positions, x.shape[1], D, rotary_base, x)
-        turned = first_heads(qkv, x.shape[0], H + G, D)
+        T = len(rows) // B
+        check_positions(positions, T)
+        angles = tables(positions, T, D, rotary_base, rows)
+        turned = first_heads(qkv, B, H + G, D)
         turn(turned, *angles, out=turned)
-    options = {"causal": bool(causal), "scale": D**-0.5, "precision": multiplied}
-    mixed = torch.empty((rows.shape[0], H * D), dtype=dtype, device=x.device)
-    mixed_heads = first_heads(mixed, x.shape[0], H, D)
-    _, log_sum = attend(q, k, v, None, mask, **options, out=mixed_heads)
-    out = matmul(mixed, weight_out, bias=b_out, out_dtype=x.dtype).view(x.shape)
-    arrays = (rows, sources, weight, weight_out, qkv, q, k, v, mixed, log_sum, mask, angles)
-    shapes = (x.shape, None if context is None else context.shape)
-    return out, (params, shapes, (H, G, D), options, arrays)
+    options = {"causal": bool(causal), "scale": D**-0.5, "precision": precision}
+    mixed = torch.empty((rows.shape[0], H * D), dtype=rows.dtype, device=rows.device)
+    _, log_sum = attend(q, k, v, None, mask, **options, out=first_heads(mixed, B, H, D))
+    out = matmul(mixed, weight_out, bias=b_out, **last)
+    arrays = (sources, weight, weight_out, qkv, q, k, v, mixed, log_sum, mask, angles)
+    return out, (rows, B, sizes, options, arrays)
 
 
-@on_tensors.backward
-def _backward(dout, saved):
-    params, (shape, context_shape), (H, G, D), options, arrays = saved
-    rows, sources, weight, weight_out, qkv, q, k, v, mixed, log_sum, mask, angles = arrays
-    W, b, W_out, b_out = pick("params", params, NAMES, optional=("qkv.bias", "out.bias"))
-    B = shape[0]
+def on_rows_backward(dout, saved, dtypes):
+    """The gradients of rows, sources, and both weights and the first bias, (dW, db, dW_out).
+
+    dout : (B T, C), of the rows' dtype; the last bias's gradient is the sum of its rows.
+    dtypes : of rows' and sources' gradients, dW, db (None: no gradient) and dW_out
+    """
+    rows, B, (H, G, D), options, arrays = saved
+    sources, weight, weight_out, qkv, q, k, v, mixed, log_sum, mask, angles = arrays
+    dtype, W_dtype, b_dtype, W_out_dtype = dtypes
     # forward: out = mixed @ W_out + b_out
-    dout = dout.reshape(-1, shape[2])
-    dout_rows = dout.to(mixed.dtype)
-    dmixed = matmul(dout_rows, weight_out.T)
-    dW_out = matmul(mixed.T, dout_rows, out_dtype=W_out.dtype)
-    db_out = None if b_out is None else sum_over_rows(dout, out_dtype=b_out.dtype)
+    dmixed = matmul(dout, weight_out.T)
+    dW_out = matmul(mixed.T, dout, out_dtype=W_out_dtype)
     # forward: mixed = attend(q, k, v), all of them views
     if sources is None:
         dqkv = torch.empty_like(qkv)
@@ -142,23 +192,22 @@ def _backward(dout, saved):
     if angles is not None:
         turned = first_heads(dqkv, B, H + G, D)
         turn(turned, *angles, back=True, out=turned)
-    # forward: qkv = x @ W + b, or q of x and k, v of the context
-    x_dtype, dcontext = dout.dtype, None
+    # forward: qkv = rows @ W + b, or q of rows and k, v of the sources
+    db = None
     if sources is None:
-        dx = matmul(dqkv, weight.T, out_dtype=x_dtype)
-        dW = matmul(rows.T, dqkv, out_dtype=W.dtype)
-        db = None if b is None else sum_over_rows(dqkv, out_dtype=b.dtype)
+        drows, dsources = matmul(dqkv, weight.T, out_dtype=dtype), None
+        dW = matmul(rows.T, dqkv, out_dtype=W_dtype)
+        if b_dtype is not None:
+            db = sum_over_rows(dqkv, out_dtype=b_dtype)
     else:
         end = H * D
-        dx = matmul(dq_rows, weight[:, :end].T, out_dtype=x_dtype)
-        dcontext = matmul(dkv, weight[:, end:].T, out_dtype=x_dtype).view(context_shape)
+        drows = matmul(dq_rows, weight[:, :end].T, out_dtype=dtype)
+        dsources = matmul(dkv, weight[:, end:].T, out_dtype=dtype)
         pairs = ((rows, dq_rows), (sources, dkv))
-        dW = torch.cat([matmul(r.T, d, out_dtype=W.dtype) for r, d in pairs], 1)
-        if b is None:
-            db = None
-        else:
-            db = torch.cat([sum_over_rows(d, out_dtype=b.dtype) for d in (dq_rows, dkv)])
-    return dx.view(shape), put_back(params, NAMES, (dW, db, dW_out, db_out)), dcontext
+        dW = torch.cat([matmul(r.T, d, out_dtype=W_dtype) for r, d in pairs], 1)
+        if b_dtype is not None:
+            db = torch.cat([sum_over_rows(d, out_dtype=b_dtype) for d in (dq_rows, dkv)])
+    return drows, dsources, dW, db, dW_out
 
 
 def first_heads(rows, B, heads, D):
