@@ -5,7 +5,6 @@ not take part in operations with NumPy arrays, and answers NumPy's functions thr
 protocols. The values are hidden in a NumPy array here, so this tells of conversions, not of CUDA.
 """
 
-import contextlib
 import types
 
 import numpy as np
@@ -30,8 +29,22 @@ def opened(value):
     return type(value)(map(opened, value)) if isinstance(value, list | tuple) else value
 
 
+class Device:
+    """The only GPU."""
+
+    id = 0
+
+    def __enter__(self):
+        ndarray.devices_entered += 1
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     devices_entered = 0
+    device = Device()
 
     def __init__(self, held):
         self._held = np.asarray(held)  # views of it are views here too, as CuPy's are
@@ -40,13 +53,11 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     dtype = property(lambda self: self._held.dtype)
     ndim = property(lambda self: self._held.ndim)
     size = property(lambda self: self._held.size)
+    strides = property(lambda self: self._held.strides)
+    flags = property(lambda self: self._held.flags)
+    data = property(lambda self: types.SimpleNamespace(ptr=self._held.ctypes.data))
     T = property(lambda self: wrapped(self._held.T))
-
-    @property
-    @contextlib.contextmanager
-    def device(self):
-        ndarray.devices_entered += 1
-        yield
+    __cuda_array_interface__ = property(lambda self: {"version": 3, "shape": self._held.shape})
 
     def get(self):
         return self._held.copy()

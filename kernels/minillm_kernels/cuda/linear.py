@@ -46,7 +46,7 @@ def linear(x, weight, bias=None):
     rows, weight = matrix(x), readable(weight)
     if bias is not None:
         check_shape("bias", bias, weight.shape[1:])
-        bias = np.ascontiguousarray(bias)
+        bias = np.ascontiguousarray(bias, like=bias)
     y = matmul(rows, weight, bias=bias)  # (rows of x, C_out)
     return y.reshape(*x.shape[:-1], weight.shape[1]), (x.shape, (rows, weight, bias))
 
@@ -70,7 +70,7 @@ def matrix(array):
 
 
 def readable(array):
-    return np.ascontiguousarray(array) if order_of(array) is None else array
+    return np.ascontiguousarray(array, like=array) if order_of(array) is None else array
 
 
 register("linear", "cupy", linear, linear_backward)
