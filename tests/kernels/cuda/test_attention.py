@@ -183,6 +183,31 @@ def test_head_sizes(place, rung, dtype, channels):
     check(place, rung, Case(T=37, S=45, D=channels, V=channels, causal=True, group=2), dtype)
 
 
+@pytest.mark.parametrize("rung", EMULATED, ids=str)
+def test_what_is_no_number_stays_none(place, rung):
+    """A NaN among the inputs must not come out as the 0 of a query that sees nothing."""
+    dtype = np.float16 if rung is WMMA else np.float32
+    q = np.ones((1, 1, 3, 32), dtype)
+    q[0, 0, 1, 5] = np.nan
+    k = place.array(np.ones((1, 1, 4, 32), dtype))
+    out, saved = forward(rung, place.array(q), k, k)
+    dq, dk, _ = backward(out, saved)
+    for x in (out, dq):
+        assert (np.isnan(place.numpy(x)) == np.array([False, True, False])[:, None]).all()
+    assert np.isnan(place.numpy(dk)).all()
+
+
+@pytest.mark.parametrize("rung", [NAIVE, ONLINE, TILED], ids=str)
+def test_a_logit_of_minus_infinity_has_no_weight(place, rung):
+    """The product with the first key overflows: the others are attended as if it were not there."""
+    q, k = np.full((1, 1, 2, 32), 1e20, np.float32), np.full((1, 1, 3, 32), 1e-20, np.float32)
+    k[0, 0, 0] = -1e20
+    v = np.arange(96, dtype=np.float32).reshape(1, 1, 3, 32)
+    out, _ = forward(rung, *map(place.array, (q, k, v)), scale=1.0)
+    expected = np.broadcast_to(v[:, :, 1:].mean(2, keepdims=True), out.shape)
+    np.testing.assert_allclose(place.numpy(out), expected, rtol=1e-6)
+
+
 def test_repetitions_agree_to_the_last_bit(place):
     case = Case(T=50, S=40, D=32, V=32, group=2)
     q, k, v, dout = map(place.array, case.arrays("float32")[0])

@@ -71,7 +71,7 @@ extern "C" __global__ void naive_softmax(
     for (int s = 0; s < S; ++s) peak = row[s] > peak ? row[s] : peak;
     if (peak == -REAL(INFINITY)) peak = 0; // sees no key: -inf - -inf would be no number
     for (int s = 0; s < S; ++s) total += row[s] = exp(row[s] - peak);
-    for (int s = 0; s < S; ++s) row[s] = total > 0 ? row[s] / total : 0;
+    for (int s = 0; s < S; ++s) row[s] = total == 0 ? 0 : row[s] / total;
 }
 
 // One thread a number of out: out[b, h, t, c] = sum over s of weights[b, h, t, s] * v[b, g, s, c].

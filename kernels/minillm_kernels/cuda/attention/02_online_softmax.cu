@@ -97,15 +97,16 @@ extern "C" __global__ void online_forward(
         read_row<V>(value, v + (first_key + s) * V);
         const REAL logit = scale * dot(query, key);
         const REAL higher = logit > peak ? logit : peak;
-        const REAL fade = exp(peak - higher); // 0 at the first key: exp(-inf)
-        const REAL weight = exp(logit - higher);
+        const REAL finite = higher == -REAL(INFINITY) ? REAL(0) : higher; // no -inf - -inf
+        const REAL fade = exp(peak - finite); // 0 at the first key: exp(-inf)
+        const REAL weight = exp(logit - finite);
         total = fade * total + weight;
         for (int i = 0; i < V_LANE; ++i) mixed[i] *= fade;
         add(mixed, weight, value);
         peak = higher;
     }
-    write_row<V>(out + n * V, mixed, total > 0 ? 1 / total : REAL(0));
-    if (threadIdx.x == 0) log_sum[n] = total > 0 ? peak + log(total) : REAL(0);
+    write_row<V>(out + n * V, mixed, total == 0 ? REAL(0) : 1 / total);
+    if (threadIdx.x == 0) log_sum[n] = total == 0 ? REAL(0) : peak + log(total);
 }
 
 // delta = sum(dout * out), which is sum(weights * dweights) over all keys: what softmax's backward

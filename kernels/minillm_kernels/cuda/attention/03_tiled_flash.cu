@@ -181,9 +181,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) flash_forward(
         for (int offset = SIDE / 2; offset > 0; offset /= 2)
             total[i] += __shfl_xor_sync(ALL, total[i], offset, SIDE);
         const int t = t0 + threadIdx.y + i * SIDE;
-        for (REAL &number : mixed[i]) number = total[i] > 0 ? number / total[i] : REAL(0);
+        for (REAL &number : mixed[i]) number = total[i] == 0 ? REAL(0) : number / total[i];
         if (t < T && threadIdx.x == 0)
-            log_sum[head * T + t] = total[i] > 0 ? peak[i] + log(total[i]) : REAL(0);
+            log_sum[head * T + t] = total[i] == 0 ? REAL(0) : peak[i] + log(total[i]);
     }
     store_rows(out + head * T * D, mixed, REAL(1), t0, T);
 }

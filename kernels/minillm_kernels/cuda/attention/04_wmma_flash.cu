@@ -184,8 +184,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) wmma_forward(
         }
     }
     total += __shfl_xor_sync(ALL, total, 1);
-    const float inverse = total > 0 ? 1 / total : 0;
-    if (t < T && side == 0) log_sum[head * T + t] = total > 0 ? peak + logf(total) : 0;
+    const float inverse = total == 0 ? 0 : 1 / total;
+    if (t < T && side == 0) log_sum[head * T + t] = total == 0 ? 0 : peak + logf(total);
     __syncwarp(); // all lanes have their fades
     for (int c = 0; c < CHUNKS; ++c)
         store_chunk(out + head * T * D, mixed[c], inverse, t0 + first, T, c, &logits[first][0]);

@@ -293,10 +293,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) mma_forward(
     for (int i = 0; i < 2; ++i) {
         for (int offset = 1; offset < 4; offset *= 2)
             total[i] += __shfl_xor_sync(ALL, total[i], offset);
-        inverse[i] = total[i] > 0 ? 1 / total[i] : 0;
+        inverse[i] = total[i] == 0 ? 0 : 1 / total[i];
         if (t + 8 * i < T && lane % 4 == 0)
             log_sum[head * T + t + 8 * i] =
-                total[i] > 0 ? LN2 * (peak[i] + log2f(total[i])) : 0;
+                total[i] == 0 ? 0 : LN2 * (peak[i] + log2f(total[i]));
     }
     store_rows(out + head * T * D, mixed, inverse, t, T);
 }
