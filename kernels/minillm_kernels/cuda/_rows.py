@@ -87,7 +87,10 @@ def address(array):
 
 
 def as_rows(name, array):
-    """An array (..., C) as C-contiguous rows (N, C), without a copy where it is contiguous.
+    """An array (..., C) as C-contiguous rows (N, C) that start at a multiple of 16 bytes.
+
+    It is copied only where it lies otherwise. Rows that could not be read 16 bytes at a time would
+    take more registers than there are.
 
     Raises
     ------
@@ -100,7 +103,9 @@ def as_rows(name, array):
     rows = array.size // columns
     if max(rows, columns) >= 2**31:
         raise ValueError(f"{name} must have fewer than 2**31 rows and columns, got {array.shape}")
-    return np.ascontiguousarray(array, like=array).reshape(rows, columns)
+    array = np.ascontiguousarray(array, like=array)
+    array = array if address(array) % 16 == 0 else array.copy()
+    return array.reshape(rows, columns)
 
 
 def check_reachable(op_name, **arrays):

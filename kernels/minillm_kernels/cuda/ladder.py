@@ -214,6 +214,8 @@ def load(rung, *, dtype=None, macros=None, carrier):
     ------
     UserError
         where the rung cannot run there.
+    ValueError
+        for another dtype, or arrays of a GPU that is not the current one.
     """
     if dtype is not None and dtype not in rung.dtypes:
         known = ", ".join(rung.dtypes)
@@ -224,7 +226,9 @@ def load(rung, *, dtype=None, macros=None, carrier):
         return _load_emulated(rung, items)
     if not hasattr(carrier, "__cuda_array_interface__"):
         raise ValueError(f"carrier must be a CuPy or NumPy array, got {type(carrier).__name__}")
-    return _load_cupy(rung, dtype, items, int(carrier.device.id))
+    device = int(carrier.device.id)
+    check_current(device)
+    return _load_cupy(rung, dtype, items, device)
 
 
 @functools.cache
@@ -259,6 +263,23 @@ def _load_cupy(rung, dtype, macros, device):
             for kernel in rung.kernels:  # the file is read at the first of them
                 module.get_function(kernel)
             return Loaded(rung, module)
+
+
+def check_current(device):
+    """Refuse arrays of another GPU than the current one, where results and launches go.
+
+    Raises
+    ------
+    ValueError
+    """
+    import cupy
+
+    current = cupy.cuda.runtime.getDevice()
+    if device != current:
+        raise ValueError(
+            f"the arrays are on GPU {device}, but the current one is GPU {current}: "
+            f"compute inside `with cupy.cuda.Device({device}):`"
+        )
 
 
 def check_capability(rung, arches, capability, name):

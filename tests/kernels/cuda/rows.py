@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import types
 
 os.environ.setdefault("MINILLM_EMULATE", "1")
 
@@ -15,6 +16,18 @@ from tests.kernels.harness import as_good_as
 # Rows of a warp and of a block, that 16 bytes divide and not, few enough kinds to compile for.
 WIDTHS = (1, 3, 31, 32, 128, 300, 1030, 1200)
 REAL_WIDTHS = (1, 3, 31, 32, 128, 768, 1030, 1600, 4096, 8192, 16384, 50257, 50304)
+
+
+class FakeArray:
+    """As much of a CuPy array as `load` and `check_array` look at."""
+
+    __cuda_array_interface__ = {"version": 3}  # noqa: RUF012
+
+    def __init__(self, shape=(2, 3), *, device=0, contiguous=True):
+        self.dtype, self.shape, self.ndim = np.dtype("float32"), shape, len(shape)
+        self.device = types.SimpleNamespace(id=device)
+        self.flags = types.SimpleNamespace(c_contiguous=contiguous)
+        self.strides = (4 * shape[1], 4) if contiguous else (4, 8)
 
 
 def widths(place, most=10**9):

@@ -17,6 +17,7 @@ from minillm_kernels.cuda.ladder import (
     check_grid,
     load,
 )
+from tests.kernels.cuda.rows import FakeArray
 
 RUNGS = {str(rung): rung for rung in ladder.every_rung()}
 MATMUL = LADDERS["matmul"]
@@ -140,22 +141,12 @@ def test_capability(arches, capability, refusal):
     assert str(caught.value) == f"matmul 09_mma_sync needs compute capability {refusal}"
 
 
-class FakeArray:
-    """As much of a CuPy array as `load` and `check_array` look at."""
-
-    __cuda_array_interface__ = {"version": 3}  # noqa: RUF012
-    dtype, shape, ndim = np.dtype("float32"), (2, 3), 2
-
-    def __init__(self, device=0, contiguous=True):
-        self.device = types.SimpleNamespace(id=device)
-        self.flags = types.SimpleNamespace(c_contiguous=contiguous)
-        self.strides = (12, 4) if contiguous else (4, 8)
-
-
 @pytest.fixture
 def cupy(monkeypatch):
-    """A CuPy that writes down what it is asked for; `capability` and `name` are its GPU's."""
-    fake = types.SimpleNamespace(capability="90", name="NVIDIA H100", modules=[], launches=[])
+    """A CuPy that writes down what it is asked for; `capability` and `name` are its GPUs'."""
+    fake = types.SimpleNamespace(capability="90", name="NVIDIA H100", modules=[])
+
+    fake.current, fake.launches = 0, []
 
     class Device:
         def __init__(self, number):
@@ -184,7 +175,9 @@ def cupy(monkeypatch):
         def get_function(self, name):
             return Kernel()
 
-    runtime = types.SimpleNamespace(getDeviceProperties=lambda n: {"name": fake.name.encode()})
+    runtime = types.SimpleNamespace(
+        getDeviceProperties=lambda n: {"name": fake.name.encode()}, getDevice=lambda: fake.current
+    )
     fake.cuda = types.SimpleNamespace(Device=Device, runtime=runtime)
     fake.RawModule = RawModule
     monkeypatch.setitem(sys.modules, "cupy", fake)
@@ -211,9 +204,12 @@ def test_on_a_gpu_cupy_compiles(cupy):
 
 def test_each_device_gets_its_own_module(cupy):
     rung = LADDERS["softmax"][1]
-    first = load(rung, carrier=FakeArray(0))
-    assert load(rung, carrier=FakeArray(0)) is first
-    assert load(rung, carrier=FakeArray(1)) is not first
+    first = load(rung, carrier=FakeArray(device=0))
+    assert load(rung, carrier=FakeArray(device=0)) is first
+    with pytest.raises(ValueError, match=r"on GPU 1, but the current one is GPU 0: .*Device\(1\)"):
+        load(rung, carrier=FakeArray(device=1))
+    cupy.current = 1
+    assert load(rung, carrier=FakeArray(device=1)) is not first
     assert len(cupy.modules) == 2
 
 

@@ -72,6 +72,14 @@ def test_wrong_arguments_are_refused(monkeypatch):
             rotary(x[..., :3])
         with pytest.raises(ValueError, match="positions"):
             rotary(x, positions=np.arange(4))
+        forward, backward = Registry.ops["rotary"]["cupy"]
+        with pytest.raises(ValueError, match="x must be float32 or float64, got float16"):
+            forward(x.astype(np.float16))
+        _, cache = forward(x)
+        with pytest.raises(ValueError, match="dy must be float32, got float64"):
+            backward(x.astype(np.float64), cache)
+        with pytest.raises(ValueError, match=r"dy must have shape \(1, 2, 3, 4\), got \(1, 2, 2"):
+            backward(x[:, :, 1:], cache)
         assert rotary(x[:, :, :0])[0].shape == (1, 2, 0, 4)
         monkeypatch.setattr(place_of, "emulated", lambda: False)
         with pytest.raises(ValueError, match="x must be a CuPy array, got a NumPy array"):

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 import minillm
 from minillm import gradcheck
-from minillm.ops import add_rms_norm, gelu, rms_norm
+from minillm.ops import add_layer_norm, add_rms_norm, gelu, rms_norm
 from minillm_kernels.cuda import gelu as gelu_module
 from minillm_kernels.cuda import rms_norm as rms_module
 from tests.gradcheck.quick import first_failure_only
-from tests.kernels.cuda.rows import assert_as_good, budget, findings, rows, twin, widths
+from tests.kernels.cuda.rows import FakeArray, assert_as_good, budget, findings, rows, twin, widths
 from tests.kernels.harness import quantised
 from tests.ops.harness import check_op, rng_of
 
@@ -112,6 +112,23 @@ def test_add_rms_norm_with_one_gradient(monkeypatch, missing):
         np.testing.assert_allclose(b, a, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("op", [add_layer_norm, add_rms_norm])
+def test_upstream_gradients_that_start_in_between(op):
+    """Long rows whose numbers do not start at 16 bytes, where those of the forward did."""
+    rng, C = rng_of("in between"), 2304
+    shapes = [(2, C), (2, C), (C,), (C,)][: 4 if op is add_layer_norm else 3]
+    args = [rng.standard_normal(s).astype("f4") for s in shapes]
+    dout = [rng.standard_normal(2 * C + 1).astype("f4")[1:].reshape(2, C) for _ in range(2)]
+    assert any(d.ctypes.data % 16 for d in dout)
+    results = []
+    for name in ("numpy", "cupy"):
+        with minillm.backend(name):
+            _, cache = op(*args)
+            results.append(op.backward(tuple(dout), cache))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-4)
+
+
 def test_accesses(place):
     rng = rng_of("accesses")
     for shape in ((2, 33), (2, 1200)):
@@ -159,6 +176,28 @@ def test_errors():
         dx, dgain = rms_norm.backward(y, cache)
     assert dx.shape == (0, 8)
     assert (dgain == 0).all()
+
+
+def test_kernels_are_not_given_what_they_would_misread():
+    """The op refuses most of it beforehand; an array on another GPU only its kernels can."""
+    x = np.zeros((2, 8), np.float32)
+    wide, other = x.astype(np.float64), FakeArray((2, 8))
+    cases = [
+        (gelu_module.gelu, gelu_module.gelu_backward, [x]),
+        (rms_module.rms_norm, rms_module.rms_norm_backward, [x, x[0]]),
+    ]
+    for forward, backward, args in cases:
+        with pytest.raises(ValueError, match="x must be float32 or float64, got float16"):
+            forward(*(a.astype(np.float16) for a in args))
+        _, cache = forward(*args)
+        with pytest.raises(ValueError, match="dy must be float32, got float64"):
+            backward(wide, cache)
+    with pytest.raises(ValueError, match=r"on the CPU \(NumPy\), got one on GPU 0 \(CuPy\)"):
+        gelu_module.gelu_backward(other, gelu_module.gelu(x)[1])
+    with pytest.raises(ValueError, match="gain must be float32, got float64"):
+        rms_module.forward(x, wide[0], 0.1)
+    with pytest.raises(ValueError, match="residual must be an array on the CPU"):
+        rms_module.forward(x, x[0], 0.1, residual=other)
 
 
 def test_an_array_in_the_computers_memory_is_refused_on_a_gpu(monkeypatch):

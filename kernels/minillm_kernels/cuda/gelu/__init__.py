@@ -7,7 +7,7 @@ import numpy as np
 
 from minillm.ops._op import register
 from minillm_kernels.cuda._rows import FLOATS, Layout, check_reachable, launch, vector_width
-from minillm_kernels.cuda.ladder import Rung
+from minillm_kernels.cuda.ladder import Rung, check_array
 from minillm_kernels.memory import allocating
 
 __all__ = ["VECTORISED", "gelu", "gelu_backward"]
@@ -25,12 +25,14 @@ def gelu(x, *, approximate="none"):
     check_reachable("gelu", x=x)
     if approximate not in ("none", "tanh"):
         raise ValueError(f"approximate must be 'none' or 'tanh', got {approximate!r}")
+    check_array("x", x, dtype=tuple(FLOATS), contiguous=False)
     x = np.ascontiguousarray(x, like=x).reshape(x.shape)
     return elementwise("gelu_forward", approximate, x), (x, approximate)
 
 
 def gelu_backward(dy, cache):
     x, approximate = cache
+    check_array("dy", dy, dtype=x.dtype, shape=x.shape, contiguous=False, like=x)
     dy = np.ascontiguousarray(dy, like=dy).reshape(dy.shape)
     return elementwise("gelu_backward", approximate, x, dy)
 

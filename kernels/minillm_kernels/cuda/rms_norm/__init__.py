@@ -11,7 +11,7 @@ import numpy as np
 from minillm.ops._op import check_shape, register
 from minillm.ops._state import Registry
 from minillm_kernels.cuda._rows import FLOATS, Layout, as_rows, check_reachable, launch
-from minillm_kernels.cuda.ladder import Rung
+from minillm_kernels.cuda.ladder import Rung, check_array
 from minillm_kernels.memory import allocating
 
 __all__ = ["REGISTERS", "add_rms_norm", "add_rms_norm_backward", "rms_norm", "rms_norm_backward"]
@@ -73,6 +73,10 @@ def add_rms_norm_backward(dout, cache):
 def forward(x, gain, eps, *, residual=None):
     """y (N, C), or (y, total) where a residual is given, and what `backward` needs."""
     rows, columns = x.shape
+    check_array("x", x, dtype=tuple(FLOATS))
+    check_array("gain", gain, dtype=x.dtype, like=x)
+    if residual is not None:
+        check_array("residual", residual, dtype=x.dtype, like=x)
     with allocating("rms_norm"):
         y = np.empty(x.shape, x.dtype, like=x)
         inv_rms = np.empty(rows, x.dtype, like=x)
@@ -89,6 +93,9 @@ def backward(dy, saved, *, dtotal=None):
     """The gradients of x (N, C), that of total added if there is one, and of gain (C,)."""
     x, gain, inv_rms = saved
     rows, columns = x.shape
+    for name, array in (("dy", dy), ("dtotal", dtotal)):
+        if array is not None:
+            check_array(name, array, dtype=x.dtype, shape=x.shape, like=x)
     with allocating("rms_norm_backward"):
         dx, dgain = np.empty(x.shape, x.dtype, like=x), np.zeros(columns, x.dtype, like=x)
         if rows == 0:

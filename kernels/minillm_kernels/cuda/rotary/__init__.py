@@ -8,7 +8,7 @@ import numpy as np
 from minillm.ops._op import register
 from minillm.ops._position import check_positions
 from minillm_kernels.cuda.flash_attention import check_place, contiguous
-from minillm_kernels.cuda.ladder import Rung, load
+from minillm_kernels.cuda.ladder import Rung, check_array, load
 from minillm_kernels.memory import allocating
 
 __all__ = ["TURN"]
@@ -25,16 +25,18 @@ def rotary(x, *, positions=None, base=10000.0):
     if x.ndim != 4 or x.shape[-1] % 2:
         raise ValueError(f"x must have shape (B, H, T, D) with D even, got {x.shape}")
     check_place("x", x)
+    check_array("x", x, dtype=tuple(TURN.dtypes), contiguous=False)
     positions = check_positions(positions, x)
     half = x.shape[-1] // 2
     speed = base ** (-np.arange(half, like=x) / half)  # (D/2,)
     angle = positions[:, None] * speed  # (T, D/2), in float64 as the reference has it
     cos, sin = np.cos(angle).astype(x.dtype), np.sin(angle).astype(x.dtype)
-    return turn(x, cos, sin, 1), (cos, sin)
+    return turn(x, cos, sin, 1), (cos, sin, x.shape)
 
 
 def rotary_backward(dy, cache):
-    cos, sin = cache
+    cos, sin, shape = cache
+    check_array("dy", dy, dtype=cos.dtype, shape=shape, contiguous=False, like=cos)
     # forward: y = turn(x, angle); a rotation's transpose is the rotation by the opposite angle
     return turn(dy, cos, sin, -1)
 
