@@ -34,6 +34,7 @@ HOT = {
         "add_rms_norm",
         "mlp_gelu",
         "swiglu",
+        "transformer_block",
         "linear_cross_entropy",
         "cross_entropy",
         "softmax",
