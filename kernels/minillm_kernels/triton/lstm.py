@@ -23,8 +23,9 @@ from minillm_kernels.triton._compile import Configuration
 from minillm_kernels.triton._device import arch
 from minillm_kernels.triton._lstm_check import check_arguments
 from minillm_kernels.triton._rows import accumulator
+from minillm_kernels.triton._sums import sum_over_rows
 from minillm_kernels.triton._tune import Choice, autotune
-from minillm_kernels.triton.matmul import matmul, sum_over_rows
+from minillm_kernels.triton.matmul import matmul
 
 __all__ = ["lstm", "lstm_backward"]
 

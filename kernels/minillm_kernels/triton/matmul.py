@@ -35,7 +35,7 @@ from minillm_kernels.triton._persistent import add_parts, stream_k
 from minillm_kernels.triton._products import product_configurations
 from minillm_kernels.triton._sums import TL, sum_over_rows
 
-__all__ = ["configurations", "matmul", "sum_over_rows"]
+__all__ = ["configurations", "matmul"]
 
 FP32_PRECISION = {"float32": "ieee", "tf32": "tf32", "bf16": "ieee"}
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 import minillm_kernels.triton.matmul as product
 from minillm_kernels.precision import precision
 from minillm_kernels.triton import _persistent, _plain
-from minillm_kernels.triton.matmul import matmul, sum_over_rows
+from minillm_kernels.triton._epilogue import READS_OTHER
+from minillm_kernels.triton._sums import round_rows, sum_over_rows
+from minillm_kernels.triton.matmul import matmul
 from tests.kernels.harness import TORCH_TYPES, as_good_as, epsilon, error
 from tests.kernels.triton.pairs import mutant, normal
 
@@ -95,6 +97,7 @@ EPILOGUES = {
     "dgelu_tanh": lambda t, other: t * slope(other, "tanh"),
     "dgelu_none": lambda t, other: t * slope(other, "none"),
     "swiglu": lambda t, other: t * torch.nn.functional.silu(other),
+    "add": lambda t, other: t + other,
 }
 
 
@@ -111,7 +114,7 @@ def test_epilogues(place, kernel, epilogue):
     rng = np.random.default_rng(1)
     m, n, k = 136, 264, 40
     a, b, bias, other = (normal(rng, s, "float16") for s in ((m, k), (k, n), (n,), (m, n)))
-    reads = epilogue in ("dgelu_tanh", "dgelu_none", "swiglu")
+    reads = epilogue in READS_OTHER
     here = [place.tensor(x, "float16") for x in (a, b, bias, other)]
     options = {"other": here[3]} if reads else {"bias": here[2]}
     total = torch.from_numpy(a @ b + (0 if reads else bias))
@@ -123,6 +126,19 @@ def test_epilogues(place, kernel, epilogue):
         again, sums = matmul(*here[:2], epilogue=epilogue, sums=True, kernel=kernel, **options)
         assert torch.equal(again, y)
         assert error(place.numpy(sums), truth.sum(0)) < epsilon("float16")
+
+
+@pytest.mark.parametrize("kernel", ["plain", "persistent"])
+def test_adding_another_array_in_single_precision(place, kernel):
+    """As a block's last product does: factors of half precision, all else float32."""
+    hopper_only(place)
+    rng = np.random.default_rng(3)
+    a, b = (normal(rng, s, "float16") for s in ((136, 40), (40, 264)))
+    bias, other = normal(rng, (264,), "float32"), normal(rng, (136, 264), "float32")
+    a_here, b_here = (place.tensor(x, "float16") for x in (a, b))
+    last = {"bias": place.tensor(bias, "float32"), "other": place.tensor(other, "float32")}
+    y = matmul(a_here, b_here, epilogue="add", out_dtype=torch.float32, kernel=kernel, **last)
+    assert error(place.numpy(y), a @ b + bias + other) < 1e-6
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -171,6 +187,9 @@ def test_sums_over_rows(place, rows, columns, strided):
     out = place.tensor(np.ones(columns), "float32")
     sum_over_rows(here, out=out, add=True)
     np.testing.assert_allclose(place.numpy(out), 1 + x.sum(0), atol=1e-4)
+    rounded, sums = round_rows(here, torch.float16, torch.float32)
+    assert torch.equal(rounded, here.half())
+    np.testing.assert_allclose(place.numpy(sums), x.sum(0), atol=1e-4)
 
 
 @pytest.mark.parametrize(("m", "n", "k"), [(0, 3, 4), (3, 0, 4), (3, 4, 0), (1, 1, 1)])
