@@ -164,8 +164,10 @@ def _kind_and_device(op_name, arguments):
         for tensor in arrays:
             if not _is_host_integers(tensor):
                 check_place(op_name, "a tensor", tensor)
-        floats = [t for t in arrays if t.is_cuda]
-        return kind, floats[0].device if floats else torch.device("cpu")
+        places = {t.device for t in arrays if not _is_host_integers(t)}
+        if len(places) > 1:
+            raise ValueError(f"{op_name}: tensors on {sorted(map(str, places))} in one call")
+        return kind, next(iter(places), torch.device("cpu"))
     if kind == "cupy":
         numbers = {a.device.id for a in arrays if kind_of(a) == "cupy"}
         if len(numbers) > 1:

@@ -198,6 +198,15 @@ def test_wrong_places_are_named(monkeypatch):
         twice(torch.ones(3))
 
 
+def test_tensors_of_two_devices_are_refused():
+    @on_tensors
+    def add(x, y):
+        return x + y, None
+
+    with pytest.raises(ValueError, match=r"add: tensors on \['cpu', 'meta'\] in one call"):
+        add(torch.ones(2), torch.ones(2, device="meta"))
+
+
 def test_more_blocks_than_the_grid_allows_are_refused():
     arrays.check_grid("softmax", (2**31 - 1, 65535))
     with pytest.raises(

@@ -16,12 +16,20 @@ from minillm.optim._optimizer import check_match
 from minillm.tree import flatten
 from minillm_kernels.arrays import check_place, interpreted, kind_of, take
 
-__all__ = ["AddressTables", "Chunks", "aligned", "check_contiguous", "chunks_of", "named_tensors"]
+__all__ = [
+    "AddressTables",
+    "Chunks",
+    "aligned",
+    "check_contiguous",
+    "check_one_device",
+    "chunks_of",
+    "named_tensors",
+]
 
 SLOTS = 8  # pinned tables; a step's copy is long done when its turn comes again
 
 
-def named_tensors(what, nest, like=None):
+def named_tensors(what, nest, like=None, *, written=False):
     """A nest of CuPy, NumPy (interpreter) or torch arrays as {name: tensor}, sharing memory.
 
     Parameters
@@ -29,11 +37,13 @@ def named_tensors(what, nest, like=None):
     what : str, for messages
     nest : of arrays
     like : {name: tensor} that the nest must match in names and shapes, or None
+    written : bool, the arrays are written in place: their own memory is wanted, no copy of it
 
     Raises
     ------
     ValueError
-        for an array that is none, lies in the wrong memory, or does not match.
+        for an array that is none, lies in the wrong memory or on another GPU than the first, does
+        not match, or cannot be written in place.
     """
     named = flatten(nest)
     if like is not None:
@@ -46,7 +56,27 @@ def named_tensors(what, nest, like=None):
             raise ValueError(f"{what}: {name} must be an array on the GPU, got {came}")
         found[name] = take(array, kind, torch.device("cpu"))
         check_place(what, name, found[name])
+        if written and found[name].numel() and found[name].data_ptr() != _address(array, kind):
+            raise ValueError(
+                f"{what}: {name} must be writable and contiguous, got strides {array.strides}"
+            )
+    check_one_device(what, found)
     return found
+
+
+def check_one_device(what, tensors, device=None):
+    """Refuse tensors on several devices; `device` is that of the first unless it is given."""
+    for name, tensor in tensors.items():
+        device = device or tensor.device
+        if tensor.device != device:
+            raise ValueError(f"{what}: {name} lies on {tensor.device}, the first array on {device}")
+
+
+def _address(array, kind):
+    """Where an array of one of the three libraries begins."""
+    if kind == "torch":
+        return array.data_ptr()
+    return array.ctypes.data if kind == "numpy" else array.data.ptr
 
 
 def check_contiguous(what, tensors):
@@ -109,7 +139,10 @@ class AddressTables:
             when more graphs were captured than there are pinned tables.
         """
         if numbers in self._sent:
-            return self._sent[numbers]
+            table = self._sent[numbers]
+            if self.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+                self._captured.append(table)  # the graph reads it when another one was sent since
+            return table
         host = torch.tensor(numbers, dtype=torch.int64)
         if self.device.type != "cuda":
             self._sent = {numbers: host}  # the oldest goes

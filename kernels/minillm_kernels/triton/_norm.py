@@ -104,11 +104,11 @@ def launch_forward(op_name, x, residual, gain, bias, eps, out_dtype):
     return y.view(x.shape), total.view(x.shape), (total, arrays["gain"], mean, inv_std)
 
 
-def backward(op_name, dy, dtotal, saved):
-    """The backward of one of the four ops; dy may be None, for zeros. See `launch_backward`."""
+def backward(op_name, dy, dtotal, saved, shape=None):
+    """The backward of one of the four ops; dy may be None, for zeros of this shape. See
+    `launch_backward`."""
     x = saved[0]
-    shape = dtotal.shape if dy is None else dy.shape
-    dy = torch.zeros_like(x).view(shape) if dy is None else dy
+    dy = x.new_zeros(shape) if dy is None else dy
     check_same(op_name, ("x", x), dy=dy)
     return launch_backward(op_name, dy, dtotal, saved)[:3]
 

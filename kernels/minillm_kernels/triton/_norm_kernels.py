@@ -230,14 +230,16 @@ def norm_backward(
         if ROUNDED:
             tl.store(rounded + at, out.to(rounded.dtype.element_ty), mask=inside)
             sums += tl.where(inside, out, 0)
+    # A count of 1 is a constant to the compiler, which can be added but not converted.
     at_part = parts + program.to(tl.int64) * n_columns + columns
-    apart = n_programs.to(tl.int64) * n_columns
     tl.store(at_part, tl.sum(dgain, 0), mask=inside_columns)
     if CENTRED:
-        tl.store(at_part + apart, tl.sum(dbias, 0), mask=inside_columns)
+        at_part = parts + (program + n_programs).to(tl.int64) * n_columns + columns
+        tl.store(at_part, tl.sum(dbias, 0), mask=inside_columns)
     if ROUNDED:
         last: tl.constexpr = 2 if CENTRED else 1
-        tl.store(at_part + last * apart, tl.sum(sums, 0), mask=inside_columns)
+        at_part = parts + (program + last * n_programs).to(tl.int64) * n_columns + columns
+        tl.store(at_part, tl.sum(sums, 0), mask=inside_columns)
 
 
 @triton.jit
@@ -322,5 +324,5 @@ def norm_backward_columns(
     at_part = parts + program.to(tl.int64) * n_columns + columns
     tl.store(at_part, tl.sum(dgain, 0), mask=inside_columns)
     if CENTRED:
-        second = n_programs.to(tl.int64) * n_columns
-        tl.store(at_part + second, tl.sum(dbias, 0), mask=inside_columns)
+        at_part = parts + (program + n_programs).to(tl.int64) * n_columns + columns
+        tl.store(at_part, tl.sum(dbias, 0), mask=inside_columns)

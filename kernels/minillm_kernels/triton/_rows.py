@@ -22,6 +22,7 @@ __all__ = [
     "column_sums",
     "power_of_two",
     "processors",
+    "signed",
     "sum_columns",
 ]
 
@@ -96,6 +97,11 @@ def check_integers(op_name, name, tensor):
     dtype = getattr(tensor, "dtype", type(tensor).__name__)
     if not isinstance(dtype, torch.dtype) or dtype.is_floating_point or dtype == torch.bool:
         raise ValueError(f"{op_name}: {name} must be an array of integers, got {dtype}")
+
+
+def signed(integers):
+    """Integers as int64, where they are not int32 or int64: -1 and -100 are no bytes."""
+    return integers if integers.dtype in (torch.int32, torch.int64) else integers.long()
 
 
 @triton.jit

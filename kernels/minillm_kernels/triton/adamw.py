@@ -27,6 +27,7 @@ from minillm_kernels.triton._lists import (
     AddressTables,
     aligned,
     check_contiguous,
+    check_one_device,
     chunks_of,
     named_tensors,
 )
@@ -198,7 +199,7 @@ class FusedAdamW:
             not on the GPU.
         """
         what = "FusedAdamW.update"
-        p = named_tensors(what, params)
+        p = named_tensors(what, params, written=True)
         if not p:
             state["step"] += 1
             return
@@ -206,7 +207,10 @@ class FusedAdamW:
         if copies is not None:
             nests["copy"] = copies
         like = flatten(params)
-        others = {key: named_tensors(what, nest, like=like) for key, nest in nests.items()}
+        others = {
+            key: named_tensors(what, nest, like=like, written=key != "g")
+            for key, nest in nests.items()
+        }
         check_type(what, **p, **{f"the gradient of {n}": g for n, g in others["g"].items()})
         check_contiguous(what, p)
         for key in nests.keys() - {"g"}:
@@ -216,6 +220,8 @@ class FusedAdamW:
                 raise ValueError(f"{what}: the moments of {name} must be {tensor.dtype} as it is")
         others["g"] = {name: g.contiguous() for name, g in others["g"].items()}
         device = next(iter(p.values())).device
+        for key, tensors in others.items():
+            check_one_device(f"{what}: {key}", tensors, device)
         hyper = torch.empty(4, dtype=torch.float64, device=device)
         on_gpu = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
         with on_gpu:

@@ -32,12 +32,13 @@ def add_layer_norm(x, residual, gain, bias, *, eps=1e-5):
         where shapes or dtypes do not fit.
     """
     y, total, saved = _norm.forward("add_layer_norm", x, residual, gain, bias, eps)
-    return (y, total), saved
+    return (y, total), (saved, total.shape)
 
 
 @on_tensors.backward
 def add_layer_norm_backward(dout, cache):
-    dtotal, dgain, dbias = _norm.backward("add_layer_norm_backward", *dout, cache)
+    (dy, dtotal), (saved, shape) = dout, cache
+    dtotal, dgain, dbias = _norm.backward("add_layer_norm_backward", dy, dtotal, saved, shape)
     return dtotal, dtotal, dgain, dbias
 
 

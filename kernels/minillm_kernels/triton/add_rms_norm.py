@@ -30,12 +30,13 @@ def add_rms_norm(x, residual, gain, *, eps=1e-5):
         where shapes or dtypes do not fit.
     """
     y, total, saved = _norm.forward("add_rms_norm", x, residual, gain, None, eps)
-    return (y, total), saved
+    return (y, total), (saved, total.shape)
 
 
 @on_tensors.backward
 def add_rms_norm_backward(dout, cache):
-    dtotal, dgain, _ = _norm.backward("add_rms_norm_backward", *dout, cache)
+    (dy, dtotal), (saved, shape) = dout, cache
+    dtotal, dgain, _ = _norm.backward("add_rms_norm_backward", dy, dtotal, saved, shape)
     return dtotal, dtotal, dgain
 
 

@@ -52,6 +52,8 @@ def surprise(aim, largest, log_total, spread, n_columns, SMOOTHING: tl.constexpr
     """
     nats = log_total + (largest - aim)
     if SMOOTHING > 0:
+        # Measured from -inf the spread is nan; the loss is inf already.
+        spread = tl.where(aim == float("-inf"), 0.0, spread)
         nats -= SMOOTHING * (spread / n_columns)
     return nats
 

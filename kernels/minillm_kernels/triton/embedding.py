@@ -27,6 +27,7 @@ from minillm_kernels.triton._rows import (
     check_shape,
     check_type,
     power_of_two,
+    signed,
 )
 from minillm_kernels.triton._tune import Choice, autotune
 
@@ -211,7 +212,7 @@ def embedding_gradient(dy, ids, n_words, *, dtype=None, deterministic=True):
     dweight : (V, C)
     """
     name = "embedding_backward"
-    rows, ids = as_rows(dy), ids.contiguous().view(-1)
+    rows, ids = as_rows(dy), signed(ids).contiguous().view(-1)
     (n_ids, n_columns), dtype = rows.shape, dtype or dy.dtype
     exact = torch.float64 if dy.dtype == torch.float64 else torch.float32
     sums_in = dtype if deterministic else exact
@@ -256,7 +257,7 @@ def embedding(weight, *, ids):
     check_type("embedding", weight=weight)
     check_shape("embedding", "weight", weight, (None, None))
     check_integers("embedding", "ids", ids)
-    table, ids = weight.contiguous(), ids.to(weight.device)
+    table, ids = weight.contiguous(), signed(ids).to(weight.device)
     (n_words, n_columns), flat = table.shape, ids.contiguous().view(-1)
     y = torch.empty((len(flat), n_columns), dtype=weight.dtype, device=weight.device)
     columns = power_of_two(n_columns)

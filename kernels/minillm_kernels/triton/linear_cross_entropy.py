@@ -31,8 +31,10 @@ from minillm_kernels.arrays import check_grid, on_tensors
 from minillm_kernels.triton import _device as device
 from minillm_kernels.triton._compile import Configuration
 from minillm_kernels.triton._factors import check_float, check_shape, factors, rows_of
+from minillm_kernels.triton._rows import signed
+from minillm_kernels.triton._sums import sum_over_rows
 from minillm_kernels.triton._tune import Choice, autotune
-from minillm_kernels.triton.matmul import matmul, sum_over_rows
+from minillm_kernels.triton.matmul import matmul
 
 __all__ = ["configurations", "linear_cross_entropy", "linear_cross_entropy_backward"]
 
@@ -55,10 +57,10 @@ def loss_and_gradient_kernel(
     """A row of logits a block: its loss, and in the logits' place softmax(logits) - wanted.
 
     piece : (R, V) in rows of `stride` numbers, of which those from V on are anybody's; targets,
-    losses : (R,); SHARE = SMOOTHING / V. The first pass is the online sum of exponentials (Milakov
-    & Gimelshein 2018, arXiv:1805.02867, algorithm 3), with a maximum and a sum for each column of
-    the block: of exp(top - new) and exp(logit - new) one is 1, so that a logit costs one
-    exponential. The second pass finds the row in the L2 cache.
+    losses : (R,); SHARE = SMOOTHING / V. A target out of range makes the loss nan. The first pass
+    is the online sum of exponentials (Milakov & Gimelshein 2018, arXiv:1805.02867, algorithm 3),
+    with a maximum and a sum for each column of the block: of exp(top - new) and exp(logit - new)
+    one is 1, so that a logit costs one exponential. The second pass finds the row in the L2 cache.
     """
     row = tl.program_id(0).to(tl.int64)
     target = tl.load(targets + row)
@@ -80,9 +82,12 @@ def loss_and_gradient_kernel(
     highest = tl.max(top, 0)
     log_sum = highest + tl.log(tl.sum(total * tl.exp(top - highest), 0))
     known = tl.where(counted, target, 0)
-    at_target = tl.load(at + known).to(SUM)
+    there = (known >= 0) & (known < V)
+    at_target = tl.load(at + known, mask=there, other=float("nan")).to(SUM)
     # -sum_v q_v log p_v, q = (1 - s) [v = target] + s / V
-    loss = log_sum - (1 - SMOOTHING) * at_target - SHARE * tl.sum(plain, 0)
+    loss = log_sum - (1 - SMOOTHING) * at_target
+    if SMOOTHING > 0:  # 0 times a logit of -inf is nan
+        loss -= SHARE * tl.sum(plain, 0)
     tl.store(losses + row, tl.where(counted, loss, 0))
     for start in tl.range(0, V, BLOCK):
         allocated = start + columns < stride
@@ -103,10 +108,10 @@ def linear_cross_entropy(x, weight, bias=None, *, targets, ignore_index=-100, la
         check_shape(op_name, "bias", bias, (weight.shape[0],))
     check_targets(op_name, targets, x.shape[:-1], label_smoothing)
     x_rows, w = factors(op_name, x, weight)
-    x_rows, targets = rows_of(x_rows), targets.reshape(-1).to(x.device)
+    x_rows, targets = rows_of(x_rows), signed(targets).to(x.device).contiguous().view(-1)
     (n, c), v = x_rows.shape, w.shape[0]
     sums = device.sum_type(w.dtype)
-    dx = torch.empty((n, c), dtype=x.dtype, device=x.device)
+    dx = torch.empty((n, c), dtype=w.dtype, device=x.device)  # read once, to be scaled
     new = torch.empty if n else torch.zeros
     dweight = new((v, c), dtype=sums, device=x.device)
     dbias = None if bias is None else new(v, dtype=sums, device=x.device)
@@ -126,16 +131,16 @@ def linear_cross_entropy(x, weight, bias=None, *, targets, ignore_index=-100, la
     count = (targets != ignore_index).sum().clamp(min=1).to(sums)
     # Where nothing counts, losses is all 0 (an empty one sums to 0 too).
     loss = (losses.sum() / count).to(x.dtype)
-    dtypes = (weight.dtype, None if bias is None else bias.dtype)
+    dtypes = (x.dtype, weight.dtype, None if bias is None else bias.dtype)
     return loss, (dx, dweight, dbias, count, x.shape, dtypes)
 
 
 @on_tensors.backward
 def linear_cross_entropy_backward(dloss, saved):
-    dx, dweight, dbias, count, shape, (weight_dtype, bias_dtype) = saved
+    dx, dweight, dbias, count, shape, (x_dtype, weight_dtype, bias_dtype) = saved
     # forward: loss = losses.sum() / count
     scale = dloss.to(count.dtype) / count
-    dx, dweight = scaled(dx, scale, dx.dtype).view(shape), scaled(dweight, scale, weight_dtype)
+    dx, dweight = scaled(dx, scale, x_dtype).view(shape), scaled(dweight, scale, weight_dtype)
     return dx, dweight, None if dbias is None else scaled(dbias, scale, bias_dtype)
 
 

@@ -181,6 +181,20 @@ def test_a_wrong_kernel_is_refused(place, tmp_path, old, new):
         assert_near(ours, trained(rule, clip=0.5, steps=2), ulps=64)
 
 
+@pytest.mark.parametrize("layout", ["backwards", "read only"])
+def test_an_array_that_only_its_copy_could_be_updated_of_is_refused(layout):
+    """torch takes neither as it is; an update of the copy would be lost."""
+    w = np.ones((4, 3), np.float32)
+    fused = FusedAdamW(rule_of())
+    state = fused.init({"w": w})
+    if layout == "backwards":
+        w = w[::-1]
+    else:
+        w.flags.writeable = False
+    with pytest.raises(ValueError, match="w must be writable and contiguous, got strides"):
+        fused.update({"w": w}, {"w": np.ones((4, 3), np.float32)}, state)
+
+
 def test_wrong_arguments_are_named(place):
     params = {"w": place.tensor(np.ones((2, 3)), "float32")}
     fused = FusedAdamW(rule_of())
@@ -199,6 +213,10 @@ def test_wrong_arguments_are_named(place):
         params={"w": place.tensor(np.ones((3, 2)), "float32").T},
     )
     refused("the moments of w must be torch.float64", params={"w": params["w"].double()})
+    if place.name == "cpu":  # a GPU would refuse the place itself
+        elsewhere = torch.ones((2, 3), device="meta")
+        refused("g: w lies on meta, the first array on cpu", grads={"w": elsewhere})
+        refused("v lies on meta, the first array on cpu", params=params | {"v": elsewhere})
     for rule in (Adam(), SGD(0.1)):
         with pytest.raises(ValueError, match=r"rule must be a minillm\.optim\.AdamW, got"):
             FusedAdamW(rule)

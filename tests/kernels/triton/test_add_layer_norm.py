@@ -44,6 +44,14 @@ def test_rows_that_fit_no_registers(place, monkeypatch):
     check_pair(place, op, (forward, backward), case(shape, "bfloat16"), vendor, "bfloat16")
 
 
+def test_no_upstream_at_all(place):
+    args = [place.tensor(a, "float32") for a in case((2, 5, 33), "float32")]
+    _, saved = forward(*args)
+    grads = backward((None, None), saved)
+    assert [g.shape for g in grads] == [a.shape for a in args]
+    assert not any(g.any() for g in grads)
+
+
 @pytest.mark.parametrize("missing", [0, 1])
 def test_an_output_without_an_upstream(place, missing):
     args = [place.tensor(a, "float32") for a in case((5, 33), "float32")]

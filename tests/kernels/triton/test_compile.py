@@ -4,10 +4,12 @@ No GPU is needed. The compiler runs in two processes of its own, because kernels
 interpreter, as all others of these tests want them, cannot be compiled.
 """
 
+import ast
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +107,37 @@ def test_every_module_runs_on_every_architecture(compiled, listed, arch):
     modules = {one["module"] for one in listed}
     there = {row["name"].partition(":")[0] for row in compiled if row["arch"] == arch}
     assert there == modules
+
+
+def converted_sizes(source):
+    """Where a kernel asks one of its sizes for an attribute: a launch with the size 1 hands the
+    compiler Python's 1, which has none, and which the interpreter never sees."""
+    found = []
+    for function in ast.walk(ast.parse(source)):
+        if isinstance(function, ast.FunctionDef) and "triton.jit" in map(
+            ast.unparse, function.decorator_list
+        ):
+            names = {argument.arg for argument in function.args.args}
+            sizes = {
+                name for name in names if name.startswith("n_") or name in (*"MNKTSHRV", "count")
+            }
+            for node in ast.walk(function):
+                if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                    if node.value.id in sizes:
+                        found.append(f"{function.name}: {ast.unparse(node)}")
+    return found
+
+
+def test_a_size_of_1_compiles():
+    folder = Path(_compile.__file__).parent
+    sources = {path.name: path.read_text() for path in folder.glob("*.py")}
+    assert {name: found for name, text in sources.items() if (found := converted_sizes(text))} == {}
+    wrong = sources["_norm_kernels.py"].replace(
+        "(program + n_programs).to(tl.int64)", "program + n_programs.to(tl.int64)"
+    )
+    assert set(converted_sizes(wrong)) == {
+        "norm_backward: n_programs.to", "norm_backward_columns: n_programs.to",
+    }  # fmt: skip
 
 
 def test_false_claims_are_found(tmp_path):

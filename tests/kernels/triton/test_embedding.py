@@ -98,6 +98,16 @@ def test_repeated_ids_add_up_in_the_same_order_always(place):
     assert torch.equal(first, second)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16])
+def test_ids_of_few_bits(place, dtype):
+    """Bytes as ids: the last one is no -1."""
+    ids = np.repeat(np.array([3, 255 if dtype == np.uint8 else 256, 0], dtype), [2, 20, 1])
+    weight = place.tensor(np.ones((257, 3)), "float32")
+    _, saved = forward(weight, ids=place.tensor(ids))
+    dweight = backward(place.tensor(np.ones((len(ids), 3)), "float32"), saved)
+    assert dweight[:, 0].tolist() == np.bincount(ids, minlength=257).tolist()
+
+
 def test_ids_out_of_range_read_and_write_nothing(place):
     weight = place.tensor(np.ones((4, 3)), "float32")
     ids = place.tensor(np.array([0, -1, 4, 10**9, 1]))

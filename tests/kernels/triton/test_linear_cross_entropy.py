@@ -133,6 +133,43 @@ def test_large_logits(place, monkeypatch):
     assert all(torch.isfinite(g).all() for g in pair[1](torch.ones_like(loss), saved))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.int64])
+def test_targets_of_any_integer_type_and_stride(place, dtype):
+    """156 is -100 in 8 bits, and every second number of an array is not the first ones."""
+    args, _ = case((3,), 5, 160, "float32")
+    here = [place.tensor(a, "float32") for a in args]
+    apart = np.zeros(6, dtype)
+    apart[::2] = 156, 3, 156
+    ours, _ = pair[0](*here, targets=place.tensor(apart)[::2])
+    with minillm.backend("numpy"):
+        truth, _ = op(*args, targets=apart[::2].astype(int))
+    assert float(ours) == pytest.approx(float(truth), rel=1e-5)
+
+
+def test_a_target_out_of_range_gives_nan(place):
+    """And reads nothing that is not there: the piece ends at V = 64."""
+    args, _ = case((3,), 5, 64, "float32")
+    here = [place.tensor(a, "float32") for a in args]
+    for target in (64, -1, 10**9):
+        loss, _ = pair[0](*here, targets=place.tensor(np.array([0, 1, target])))
+        assert torch.isnan(loss)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_word_that_its_bias_hides(place, smoothing):
+    (x, weight, bias), _ = case((3,), 5, 7, "float32")
+    bias[2] = -np.inf
+    targets = np.array([0, 3, 6])
+    here = [place.tensor(a, "float32") for a in (x, weight, bias)]
+    loss, saved = pair[0](*here, targets=place.tensor(targets), label_smoothing=smoothing)
+    with minillm.backend("numpy"):
+        truth, cache = op(x, weight, bias, targets=targets, label_smoothing=smoothing)
+        grads = op.backward(1.0, cache)
+    assert float(loss) == pytest.approx(float(truth), rel=1e-5)
+    for ours, theirs in zip(pair[1](torch.ones_like(loss), saved), grads, strict=True):
+        np.testing.assert_allclose(place.numpy(ours), theirs, atol=1e-5)
+
+
 @pytest.mark.parametrize("n", [0, 4])
 def test_where_nothing_counts(place, n):
     args, _ = case((n,), 5, 7, "float32")
