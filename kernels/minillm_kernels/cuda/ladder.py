@@ -8,6 +8,7 @@ NVRTC knows no header of the C library (so no <cuda.h>) and no INFINITY: write
 `__int_as_float(0x7f800000)`. Only what is bound to one generation (sm_90a) is compiled by nvcc.
 """
 
+import contextlib
 import functools
 import importlib
 import re
@@ -37,6 +38,7 @@ __all__ = [
 NONE = MappingProxyType({})
 MAX_GRID = (2**31 - 1, 65535, 65535)  # CUDA C++ Programming Guide, "Technical Specifications"
 MAX_THREADS = 1024
+HEADERS = "pip install nvidia-cuda-runtime nvidia-cuda-crt nvidia-cuda-cccl"
 PLAIN_SHARED = 48 * 1024  # bytes of shared memory that a block may ask for without a word first
 
 
@@ -254,7 +256,10 @@ def _load_cupy(rung, dtype, macros, device):
         options = ("-std=c++17", *_options(macros))
         exact = f"sm_{place.compute_capability}a"
         if exact not in arches:
-            return Loaded(rung, cupy.RawModule(code=rung.path.read_text(), options=options))
+            module = cupy.RawModule(code=rung.path.read_text(), options=options)
+            with missing_headers(rung):
+                module.get_function(rung.kernels[0])  # compiles
+            return Loaded(rung, module)
         # CuPy would name sm_90, which has not Hopper's own instructions, so nvcc compiles here.
         with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
             file.write(compile_cubin(rung.path, exact, dict(macros)).cubin)
@@ -304,6 +309,25 @@ def check_capability(rung, arches, capability, name):
     raise UserError(
         f"{rung} needs compute capability {exactly}{need / 10}, this is a {name} of {have / 10}"
     )
+
+
+@contextlib.contextmanager
+def missing_headers(rung):
+    """Say what to install where NVRTC, which comes without headers, does not find one.
+
+    Raises
+    ------
+    UserError
+    """
+    try:
+        yield
+    except Exception as error:  # CuPy's own CompileException, if it is one
+        missing = re.search(r'open source file "([^"]+)"', str(error))
+        if missing is None:
+            raise
+        raise UserError(
+            f"compiling {rung} needs CUDA's headers, and <{missing[1]}> is not here: {HEADERS}"
+        ) from None
 
 
 def _options(macros):

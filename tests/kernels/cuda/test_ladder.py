@@ -202,6 +202,22 @@ def test_on_a_gpu_cupy_compiles(cupy):
     ]
 
 
+def test_a_missing_header_is_named(cupy, monkeypatch):
+    """NVRTC comes without headers; what it says then was read off NVRTC 13.0."""
+    message = 'k.cu(1): catastrophic error: could not open source file "mma.h"\n  #include <mma.h>'
+
+    def get_function(module, name):
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(cupy.RawModule, "get_function", get_function)
+    rung = LADDERS.find("matmul", 8)
+    with pytest.raises(UserError, match=r"08_wmma needs .*<mma\.h> is not here: pip install .*crt"):
+        load(rung, dtype="float16", carrier=FakeArray())
+    message = "k.cu(1): error: expected a ;"
+    with pytest.raises(RuntimeError, match="expected a ;"):
+        load(rung, dtype="float16", carrier=FakeArray())
+
+
 def test_each_device_gets_its_own_module(cupy):
     rung = LADDERS["softmax"][1]
     first = load(rung, carrier=FakeArray(device=0))
