@@ -152,7 +152,7 @@ def launch_backward(op_name, dy, dtotal, saved, rounded=None):
         return dx.view(shape), zeros[0], zeros[1] if centred else None, zeros[2]
     # Two programs a multiprocessor: more would hide more latency and write more partial sums.
     n_programs = min(2 * processors(x), n_rows)
-    held = columns <= BACKWARD_COLUMNS  # a row in registers
+    held = columns <= BACKWARD_COLUMNS // (1 + copied)  # a row in registers
     n_parts = 1 + centred + (copied and held)
     parts = torch.empty((n_parts, n_programs, n_columns), dtype=inv_std.dtype, device=x.device)
     sizes = {"n_rows": n_rows, "n_columns": n_columns, "n_programs": n_programs}

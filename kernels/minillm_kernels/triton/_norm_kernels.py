@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 # The widest rows that are held in registers: 32 values for each of 512 threads in forward;
-# backward holds five rows (dy, x, the gain, two sums), and so 16 of each.
+# backward holds five rows (dy, x, the gain, two sums), and so 16 of each; 8 with a sixth.
 FORWARD_COLUMNS, BACKWARD_COLUMNS = 16384, 8192
 
 
@@ -40,7 +40,8 @@ def _choices(pairs, **constants):
 
     def choice(tile, warps):
         def fits(arguments, arch):
-            return arguments["COLUMNS"] <= tile
+            # with six rows (ROUNDED: one sum more) 8192 elements spill
+            return arguments["COLUMNS"] <= tile and not (arguments.get("ROUNDED") and tile > 4096)
 
         return Choice({"TILE": tile, **constants}, num_warps=warps, fits=fits)
 

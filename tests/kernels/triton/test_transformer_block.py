@@ -32,7 +32,6 @@ CASES = {
         "causal": False,
         "mask": "draw",
     },
-    "rms, gelu": {"n_head": 2, "norm": "rms"},
 }
 
 
