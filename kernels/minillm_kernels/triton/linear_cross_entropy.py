@@ -66,6 +66,9 @@ def loss_and_gradient_kernel(
     target = tl.load(targets + row)
     counted = target != ignore_index
     at = piece + row * stride
+    known = tl.where(counted, target, 0)
+    there = (known >= 0) & (known < V)
+    at_target = tl.load(at + known, mask=there, other=float("nan")).to(SUM)
     columns = tl.arange(0, BLOCK)
     top = tl.full((BLOCK,), -3e38, SUM)  # finite, for inf - inf is nan
     total = tl.zeros((BLOCK,), SUM)
@@ -81,14 +84,12 @@ def loss_and_gradient_kernel(
         top = tl.maximum(top, logits)
     highest = tl.max(top, 0)
     log_sum = highest + tl.log(tl.sum(total * tl.exp(top - highest), 0))
-    known = tl.where(counted, target, 0)
-    there = (known >= 0) & (known < V)
-    at_target = tl.load(at + known, mask=there, other=float("nan")).to(SUM)
     # -sum_v q_v log p_v, q = (1 - s) [v = target] + s / V
     loss = log_sum - (1 - SMOOTHING) * at_target
     if SMOOTHING > 0:  # 0 times a logit of -inf is nan
         loss -= SHARE * tl.sum(plain, 0)
     tl.store(losses + row, tl.where(counted, loss, 0))
+    tl.debug_barrier()  # the target's logit is read by all threads, and overwritten by one
     for start in tl.range(0, V, BLOCK):
         allocated = start + columns < stride
         logits = tl.load(at + start + columns, mask=allocated, other=0).to(SUM)

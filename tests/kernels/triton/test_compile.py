@@ -118,13 +118,10 @@ def converted_sizes(source):
             ast.unparse, function.decorator_list
         ):
             names = {argument.arg for argument in function.args.args}
-            sizes = {
-                name for name in names if name.startswith("n_") or name in (*"MNKTSHRV", "count")
-            }
+            sizes = {n for n in names if n.startswith("n_") or n in (*"MNKTSHRV", "count")}
             for node in ast.walk(function):
-                if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                    if node.value.id in sizes:
-                        found.append(f"{function.name}: {ast.unparse(node)}")
+                if isinstance(node, ast.Attribute) and getattr(node.value, "id", None) in sizes:
+                    found.append(f"{function.name}: {ast.unparse(node)}")
     return found
 
 
