@@ -37,7 +37,12 @@ def supervised(tmp_path, monkeypatch, what, **options):
     source = WORKER.replace("LOST", str(supervise.LOST))
     worker = (sys.executable, "-c", source, json.dumps(what))
     failed = supervise.supervise(
-        path, match="norm", report=said.append, worker=worker, **({"silence": 30} | options)
+        path,
+        match="norm",
+        report=said.append,
+        worker=worker,
+        warmer=None,
+        **({"silence": 30} | options),
     )
     return failed, list(json.loads(path.read_text())["rows"]), said
 
@@ -80,7 +85,7 @@ def test_the_budget_ends_it(tmp_path, monkeypatch):
     monkeypatch.setattr(supervise, "check_gpu", lambda: None)
     worker = (sys.executable, "-c", WORKER.replace("LOST", "5"), json.dumps(what))
     failed = supervise.supervise(
-        None, match="norm", report=said.append, worker=worker, silence=2, budget=1.0
+        None, match="norm", report=said.append, worker=worker, warmer=None, silence=2, budget=1.0
     )
     assert failed == ["layer_norm"]
     assert len([line for line in said if line.startswith("rows")]) == 1

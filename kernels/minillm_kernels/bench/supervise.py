@@ -22,9 +22,12 @@ SILENCE = 150.0  # seconds without a line: compiling a whole GPT takes the most
 AGREED = (0, 1, 2)  # exit codes of a process that came to its end, or was asked what cannot be done
 LOST = 5  # of one whose GPU became unusable in a row that it has written
 WORKER = (sys.executable, "-m", "minillm_kernels", "bench", "--here")
+WARMER = (sys.executable, "-m", "minillm_kernels.bench.warm")
 
 
-def supervise(path, *, match="", budget=570.0, report=print, worker=WORKER, silence=SILENCE):
+def supervise(
+    path, *, match="", budget=570.0, report=print, worker=WORKER, warmer=WARMER, silence=SILENCE
+):
     """Measure the rows as `run.run` does, in other processes.
 
     Parameters
@@ -32,6 +35,7 @@ def supervise(path, *, match="", budget=570.0, report=print, worker=WORKER, sile
     path : where to write, or None
     match, budget, report : as in `run.run`
     worker : the command of such a process; it is given --json, --budget and --rows
+    warmer : the command that compiles ahead what they will need, or None
     silence : float, seconds without a line after which a process is ended
 
     Returns
@@ -45,6 +49,8 @@ def supervise(path, *, match="", budget=570.0, report=print, worker=WORKER, sile
     """
     rows, began = [row.key for row in select(match)], time.perf_counter()
     check_gpu()
+    if warmer:
+        _run([*warmer, match], report, silence)
     whole, failed = {}, []
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder, "part.json")
