@@ -36,9 +36,11 @@ def shared_bytes(arguments, constants, stages):
 
 def fits(constants, stages):
     def check(arguments, arch):
-        if constants["SPECIALIZE"] and (arguments["HAS_SUMS"] or arguments["READS_OTHER"]):
-            return False  # Triton cannot divide those among two groups of warps
-        if arguments["EPILOGUE"] == "dgelu_none" and constants["BM"] * constants["BN"] > 128 * 128:
+        undivided = arguments["HAS_SUMS"] or arguments["READS_OTHER"] or arguments["ADD"]
+        if constants["SPECIALIZE"] and undivided:
+            return False  # Triton's compiler crashes on those in groups of warps
+        by_erf = "dgelu_none", "gelu_none" if constants["SPECIALIZE"] else None
+        if arguments["EPILOGUE"] in by_erf and constants["BM"] * constants["BN"] > 128 * 128:
             return False  # erf and exp beside so many sums do not fit into the registers
         return shared_bytes(arguments, constants, stages) <= SHARED_LIMIT[90]
 

@@ -128,28 +128,39 @@ class Tuned:
     def _fastest(self, choices, grid, arguments):
         """The Choice of the least median time; an argument in `restore` is put back afterwards."""
         import triton
-        from triton.runtime.errors import OutOfResources
 
         if len(choices) == 1:
             return choices[0]
         names = self.restore(arguments) if callable(self.restore) else self.restore
         kept = {name: arguments[name].clone() for name in names}
-        times = []
+        times, failure = [], None
         for choice in choices:
             launch = functools.partial(self._launch, choice, grid, arguments)
             try:
                 time = triton.testing.do_bench(launch, warmup=5, rep=30, return_mode="median")
-            except OutOfResources:  # too many registers or too much shared memory for this GPU
-                time = float("inf")
+            except Exception as error:
+                if not _cannot_compile(error):
+                    raise
+                time, failure = float("inf"), error
             times.append(time)
         for name, before in kept.items():
             arguments[name].copy_(before)
+        if min(times) == float("inf"):
+            raise failure
         return choices[times.index(min(times))]
 
     def _launch(self, choice, grid, arguments):
         arguments = arguments | choice.launch_options()
         size = grid(arguments) if callable(grid) else grid
         return self.kernel[size](**arguments)
+
+
+def _cannot_compile(error):
+    """Whether a choice is beyond this GPU's registers or shared memory, or this Triton's compiler;
+    another error, of the launch itself, would come from any choice."""
+    from triton.runtime.errors import OutOfResources, PTXASError
+
+    return isinstance(error, OutOfResources | PTXASError) or "PassManager" in str(error)
 
 
 def autotune(choices, key, restore=()):

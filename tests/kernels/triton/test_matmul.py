@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import minillm_kernels.triton.matmul as product
 from minillm_kernels.precision import precision
-from minillm_kernels.triton import _persistent, _plain
+from minillm_kernels.triton import _choices, _persistent, _plain
 from minillm_kernels.triton._epilogue import READS_OTHER
 from minillm_kernels.triton._sums import round_rows, sum_over_rows
 from minillm_kernels.triton.matmul import matmul
@@ -238,6 +238,19 @@ def test_refusals(place, arguments, message):
 def test_a_tensor_in_the_computers_memory():
     with pytest.raises(ValueError, match="in the computer's memory"):
         matmul(ones(3, 4), ones(4, 5))
+
+
+@pytest.mark.parametrize("asked", ["ADD", "HAS_SUMS", "READS_OTHER"])
+def test_what_the_compiler_crashes_on_is_no_choice(asked):
+    """Blocks of several groups of warps only store; the code of what else they would do is compiled
+    for the other choices alone."""
+    flags = dict.fromkeys(("ADD", "HAS_SUMS", "READS_OTHER"), False) | {"EPILOGUE": "none"}
+    half = torch.ones(1, dtype=torch.bfloat16)
+    arrays = {"a": half, "c": half.float(), "other": half}
+    choices = _choices.half_precision.choices_for(flags | arrays, 90)
+    assert any(choice.constants["SPECIALIZE"] for choice in choices)
+    choices = _choices.half_precision.choices_for(flags | arrays | {asked: True}, 90)
+    assert not any(choice.constants["SPECIALIZE"] for choice in choices)
 
 
 def test_bfloat16_on_a_turing_gpu(monkeypatch, place):

@@ -4,6 +4,8 @@ import types
 
 import pytest
 import torch
+import triton
+from triton.runtime.errors import OutOfResources
 
 from minillm_kernels.triton import _tune
 from minillm_kernels.triton._tune import Choice, autotune, chosen
@@ -83,6 +85,31 @@ def test_measuring_leaves_the_arrays_as_they_were(kernel, gpu, monkeypatch):
     assert x.tolist() == [1, 1, 1]
 
 
+def test_what_does_not_compile_is_passed_over(kernel, gpu, monkeypatch):
+    """One choice that this Triton cannot compile is slow; all of them, or a failed launch, is an
+    error."""
+    bench = triton.testing.do_bench
+
+    def failing(error, *names):
+        def timed(launch, **options):
+            if launch.args[0].name in names:
+                raise error
+            return bench(launch, **options)
+
+        monkeypatch.setattr("triton.testing.do_bench", timed)
+        kernel.best.clear()
+        kernel[(1,)](torch.zeros(3), 3)
+
+    crash = RuntimeError("PassManager::run failed")
+    failing(OutOfResources(300_000, 232_448, "shared memory"), LARGE.name)
+    failing(crash, LARGE.name)
+    assert launched(kernel) == [16, 16, 16, 16]
+    with pytest.raises(RuntimeError, match="PassManager"):
+        failing(crash, SMALL.name, LARGE.name)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        failing(RuntimeError("CUDA error: an illegal memory access"), LARGE.name)
+
+
 def test_a_choice_by_hand(kernel, gpu):
     with chosen(kernel, SMALL.name):
         kernel[(1,)](torch.zeros(3), 3)
@@ -123,3 +150,31 @@ def test_too_many_and_twice_the_same():
 def test_architectures(monkeypatch, capability, arch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert _tune.device._arch.__wrapped__(types.SimpleNamespace()) == arch
+
+
+def test_what_does_not_compile_is_not_chosen(kernel, gpu, monkeypatch):
+    def bench(launch, **options):
+        if launch.args[0] is LARGE:
+            raise RuntimeError("PassManager::run failed")
+        launch()
+        return 1.0
+
+    monkeypatch.setattr("triton.testing.do_bench", bench)
+    kernel[(1,)](torch.zeros(3), 3)
+    assert launched(kernel) == [16, 16]
+
+
+@pytest.mark.parametrize("says", ["PassManager::run failed", "CUDA error: an illegal address"])
+def test_where_nothing_compiles_or_the_gpu_is_lost_the_error_is_raised(
+    says, kernel, gpu, monkeypatch
+):
+    tried = []
+
+    def bench(launch, **options):
+        tried.append(launch)
+        raise RuntimeError(says)
+
+    monkeypatch.setattr("triton.testing.do_bench", bench)
+    with pytest.raises(RuntimeError, match=says):
+        kernel[(1,)](torch.zeros(3), 3)
+    assert len(tried) == (1 if "CUDA" in says else 2)
