@@ -22,7 +22,7 @@ SILENCE = 150.0  # seconds without a line: compiling a whole GPT takes the most
 AGREED = (0, 1, 2)  # exit codes of a process that came to its end, or was asked what cannot be done
 LOST = 5  # of one whose GPU became unusable in a row that it has written
 WORKER = (sys.executable, "-m", "minillm_kernels", "bench", "--here")
-WARMER = (sys.executable, "-m", "minillm_kernels.bench.warm")
+WARMER = (sys.executable, "-W", "ignore", "-m", "minillm_kernels.bench.warm")  # it forks
 
 
 def supervise(

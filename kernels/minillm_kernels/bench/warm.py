@@ -10,7 +10,6 @@ costs time alone: the rows compile what they do not find.
 
 import contextlib
 import functools
-import multiprocessing
 import os
 import sys
 import time
@@ -29,8 +28,6 @@ from minillm_kernels.triton._device import arch as arch_here
 from minillm_kernels.triton._dry import dry_gpu
 
 __all__ = ["asked_by_rows", "warm"]
-
-ASKED: list = []  # what the processes of a pool compile, by number
 
 
 class Without(Place):
@@ -105,23 +102,40 @@ def warm(match="", *, arch=None, processes=None, report=print):
     began = time.perf_counter()
     asked = asked_by_rows(select(match), arch or arch_here(), report=report)
     noted = time.perf_counter() - began
-    ASKED[:] = asked  # forked processes have it too: nothing need be pickled
-    with multiprocessing.get_context("fork").Pool(processes or os.cpu_count()) as pool:
-        failed = [text for text in pool.imap_unordered(_compile, range(len(asked))) if text]
-    for text in failed:
-        report(f"  {text}")
+    for number in _failed(asked, processes or os.cpu_count()):
+        report(f"  {asked[number].kernel.fn.__name__} (number {number}) does not compile")
     took = time.perf_counter() - began
     report(f"compiled {len(asked)} kernels in {took:.0f} s, of which {noted:.0f} s to list them")
     return len(asked)
 
 
-def _compile(number):
-    """What went wrong, as a line; None when all is well."""
-    try:
-        ASKED[number].compile()
-    except Exception as error:
-        return f"{ASKED[number].kernel.fn.__name__}: {type(error).__name__}: {error}"[:200]
-    return None
+def _failed(asked, processes):
+    """Compile each in a process forked for it, for the compiler may abort; the numbers that did."""
+    running, failed = {}, []
+    for number, one in enumerate(asked):
+        if len(running) == processes:
+            failed += _finished(running)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                one.compile()
+                code = 0
+            except Exception as error:
+                print(f"  {type(error).__name__}: {error}"[:200], flush=True)
+            finally:
+                os._exit(code)  # nothing of this process's is to be cleaned up
+        running[child] = number
+    while running:
+        failed += _finished(running)
+    return sorted(failed)
+
+
+def _finished(running):
+    """Wait for one of the processes; [its number] if it failed."""
+    child, status = os.wait()
+    number = running.pop(child)
+    return [number] if status else []
 
 
 if __name__ == "__main__":
