@@ -111,11 +111,15 @@ def store_tile(
     SIZE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Write (BLOCK, WIDTH) to rows row.. and columns FIRST.. of the head that x points to."""
-    r = row + tl.arange(0, BLOCK)
+    """Write (BLOCK, WIDTH) to rows row.. and columns FIRST.. of the head that x points to.
+
+    Rows of a packed projection lie so far apart that a long sequence's need 64 bits.
+    """
+    r = tl.arange(0, BLOCK)
     c = FIRST + tl.arange(0, WIDTH)
-    inside = (r[:, None] < rows) & (c[None, :] < SIZE)
-    tl.store(x + r[:, None] * stride + c[None, :], tile.to(x.dtype.element_ty), mask=inside)
+    inside = (row + r < rows)[:, None] & (c < SIZE)[None, :]
+    at = x + row.to(tl.int64) * stride + (r[:, None] * stride + c[None, :])
+    tl.store(at, tile.to(x.dtype.element_ty), mask=inside)
 
 
 @triton.jit

@@ -78,14 +78,13 @@ register("gelu", "triton", gelu, gelu_backward)
 
 
 def pointwise_configurations(kernel, arrays, name="", **constants):
-    """A kernel of `over_numbers` in the dtypes that it is launched with."""
-    for dtype in ("fp32", "fp16", "bf16"):
+    """A kernel of `over_numbers` in each dtype that it is launched with, on one GPU or two."""
+    for dtype, arches in (("fp16", (75,)), ("bf16", (80, 90)), ("fp32", (90,))):
         types = dict.fromkeys(arrays, f"*{dtype}") | {"count": "i32:16"}
         yield Configuration(
             f"{kernel.__name__} {name} {dtype}".replace("  ", " "), kernel, types,
             constants | {"SUM": tl.float32, "BLOCK": BLOCK},
-            arches=(80, 90) if dtype == "bf16" else (75, 80, 90),
-            expects=("vector loads",),
+            arches=arches, expects=("vector loads",),
         )  # fmt: skip
 
 

@@ -162,17 +162,15 @@ def check_positions(positions, T):
 
 def configurations():
     found = []
-    for dtype, D, refused in (
-        (torch.bfloat16, 64, {75: "a T4 has no bfloat16: use float16"}),
-        (torch.float16, 128, {}),
-        (torch.float32, 80, {}),
+    for dtype, D, arches in (
+        (torch.bfloat16, 64, (80, 90)),
+        (torch.float16, 128, (75,)),
+        (torch.float32, 80, (90,)),
     ):
         x, cos = meta(2, 4, 64, D, dtype=dtype), meta(64, D // 2, dtype=torch.float32)
         arguments = turn_arguments(x, x, cos, cos, False)
         name = f"turn {dtype} D={D}".replace("torch.", "")
-        found += [
-            configure(name, turn_kernel, arguments, c, c.arches, refused=refused) for c in CHOICES
-        ]
+        found += [configure(name, turn_kernel, arguments, c, arches) for c in CHOICES]
     return found
 
 

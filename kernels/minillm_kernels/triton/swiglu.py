@@ -114,11 +114,11 @@ register("swiglu", "triton", swiglu, swiglu_backward)
 
 
 def configurations():
-    for dtype in ("fp32", "fp16", "bf16"):
+    for dtype, arches in (("fp16", (75,)), ("bf16", (80, 90)), ("fp32", (90,))):
         arrays = ("dproduct", "before", "wide", "dboth")
         types = dict.fromkeys(arrays, f"*{dtype}") | {"F": "i32:16", "count": "i32:16"}
         yield Configuration(
             f"gate_backward {dtype}", gate_backward_kernel, types,
             {"SUM": tl.float32, "BLOCK": BLOCK},
-            arches=(80, 90) if dtype == "bf16" else (75, 80, 90),
+            arches=arches,
         )  # fmt: skip
