@@ -105,6 +105,8 @@ def test_nothing_is_left_out(compiled, listed):
 @pytest.mark.parametrize("arch", _compile.ARCHES)
 def test_every_module_runs_on_every_architecture(compiled, listed, arch):
     modules = {one["module"] for one in listed}
+    if arch == 75:  # bfloat16 over float32 alone; a T4 gets it op by op
+        modules.remove("transformer_block")
     there = {row["name"].partition(":")[0] for row in compiled if row["arch"] == arch}
     assert there == modules
 
