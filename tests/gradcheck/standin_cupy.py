@@ -11,6 +11,9 @@ import numpy as np
 
 NO = "Implicit conversion to a NumPy array is not allowed. Please use `.get()`"
 
+# The methods of ufuncs that CuPy 14 has, and of which ufuncs (its reference, "Methods").
+METHODS = {"reduce": ("add", "multiply"), "at": ("add", "subtract", "maximum", "minimum")}
+
 
 def wrapped(value):
     if isinstance(value, np.ndarray | np.generic):
@@ -66,6 +69,8 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         raise TypeError(NO)
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        if method != "__call__" and ufunc.__name__ not in METHODS.get(method, ()):
+            raise NotImplementedError(f"`cupy_{ufunc.__name__}.{method}` is not supported yet")
         return wrapped(getattr(ufunc, method)(*map(opened, inputs), **opened(kwargs)))
 
     def __array_function__(self, function, types, args, kwargs):
