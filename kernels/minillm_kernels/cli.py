@@ -28,6 +28,7 @@ def cli(context):
 
 @cli.command(
     cls=Command,
+    short_help="Time the kernels beside the vendor's on this GPU.",
     example="  python -m minillm_kernels bench --json results.json\n"
     "  python -m minillm_kernels bench --match attention\n"
     "  TRITON_INTERPRET=1 MINILLM_EMULATE=1 python -m minillm_kernels bench --rehearse",
@@ -96,6 +97,7 @@ def table(files, out):
 @cli.command(
     "compile",
     cls=Command,
+    short_help="Compile the Triton kernels, without a GPU.",
     example="  python -m minillm_kernels compile --match attention --arch 90",
 )
 @click.option("--match", default="", metavar="TEXT", help="Only kernels whose name contains this.")
@@ -113,12 +115,16 @@ def compile_(match, arch, as_json):
         raise UserError("unset TRITON_INTERPRET: what is made for the interpreter is not compiled")
     from minillm_kernels.triton import _compile
 
+    if match and not _compile.all_configurations(match):
+        names = dict.fromkeys(one.module for one in _compile.all_configurations())
+        raise UserError(f"no kernel's name contains {match!r}; they begin with: {', '.join(names)}")
     arguments = ["--match", match, *(["--arch", arch] if arch else []), *["--json"] * as_json]
     return _compile.main(arguments)
 
 
 @cli.command(
     cls=Command,
+    short_help="What each rung of a ladder saves; no GPU needed.",
     example="  python -m minillm_kernels ladder matmul\n"
     "  python -m minillm_kernels ladder matmul 03",
 )
@@ -130,7 +136,7 @@ def compile_(match, arch, as_json):
     default=128,
     show_default=True,
     metavar="N",
-    help="What it works on is N x N.",
+    help="What it works on is N x N; for attention, N queries and keys of 64 channels.",
 )
 def ladder(name, rung, size):
     """What each rung of a ladder saves, counted by the emulator; no GPU needed.

@@ -23,7 +23,11 @@ def overview():
     for name in LADDERS:
         parts.append(name)
         parts += [f"  {rung.name:22}  {', '.join(rung.runs_on)}" for rung in LADDERS[name]]
-    return "\n".join(parts)
+    legend = (
+        "Where a rung runs: sm_75 is the Turing generation of GPUs (T4), sm_80 Ampere (A100), "
+        "sm_90 Hopper (H100); the emulator is any CPU. Next: ladder NAME, then ladder NAME RUNG."
+    )
+    return "\n".join([*parts, "", textwrap.fill(legend, WIDTH)])
 
 
 def climb(name, *, size=128):
@@ -88,7 +92,13 @@ def look(rung, *, size=128):
         lines.append(f"{number:4}  {text}".rstrip())
         lines += [f"      {'':>{_indent(text)}}^ {note}" for note in told.get(number, ())]
     found = [str(finding) for finding in report.findings] or ["Nothing wrong was found."]
-    return "\n".join([*lines, "", *found])
+    legend = (
+        f"Watched: one forward on {_of(rung, size)}; lines that it does not reach, those of a "
+        "backward too, were not judged. A request is a warp's 32 threads at one access: of global "
+        "memory it takes sectors (32 bytes each), of shared memory wavefronts (turns). A line with "
+        "several accesses shows their mean; 4 bytes a thread need 4 sectors, 16 bytes 16."
+    )
+    return "\n".join([*lines, "", *found, textwrap.fill(legend, WIDTH)])
 
 
 def watch(rung, size):
@@ -143,12 +153,20 @@ def _legend(rungs, size):
     """What the columns mean."""
     of_what = " or ".join(dict.fromkeys(rung.share[0] for rung in rungs))
     return textwrap.fill(
-        f"Counted by the emulator on {size} x {size}: sectors are pieces of 32 bytes that a warp's "
-        "request takes of global memory, wavefronts the turns that one takes of shared memory, "
-        "conflicts the turns too many that banks cost. A rung marked - runs on a GPU alone. "
-        f"Share: of {of_what}.",
+        f"Counted by the emulator in one forward on {_of(rungs[0], size)}: sectors are pieces of "
+        "32 bytes that a warp's request takes of global memory (all of them, and how many a "
+        "request: at 4 bytes a thread 4 are best, at 16 bytes 16), wavefronts the turns that one "
+        "takes of shared memory, conflicts the turns too many that banks cost. A rung marked - "
+        f"runs on a GPU alone. Share: the rung's speed as a part of {of_what}.",
         WIDTH,
     )
+
+
+def _of(rung, size):
+    """What `work` draws for a rung, in words."""
+    if rung.ladder == "attention":
+        return f"{size} queries and keys of 64 channels"
+    return f"{size} x {size}"
 
 
 def _indent(text):

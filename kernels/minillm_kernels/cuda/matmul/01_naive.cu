@@ -1,7 +1,7 @@
 // 01_naive.cu   C = A @ B in fp32, row-major
 //
 // Idea: one thread an element of C. The threads of a warp lie along the rows, so that they read
-//   32 different rows of A (and write 32 of C): 32 sectors where 4 would do. Wrong on purpose.
+//   32 different rows of A (and write 32 of C): 32 sectors where 4 would do. Slow on purpose.
 // Arithmetic: 2 M N K operations. Bytes: every thread asks for its own 2 K numbers, 8 M N K bytes
 //   in all, a quarter of an operation a byte; caches must save what they can.
 // Share of cuBLAS fp32 at 4096^3 on an H100: not yet measured
