@@ -22,6 +22,7 @@ from minillm_kernels.emulator.source import (
     find_kernels,
     granule,
     kernel_table,
+    names_wide_types,
     pad_shared,
     refuse_ptx,
     replace_marks,
@@ -38,6 +39,8 @@ STATIC_BYTES = 48 * 1024
 COMMON = ("-std=c++17", "-fPIC", "-U_FORTIFY_SOURCE", "-fno-strict-aliasing", "-fwrapv", "-w")
 # Shared memory is thread_local, without constructors, and found by plain symbols.
 KERNEL = ("-fno-exceptions", "-fvisibility=hidden", "-fno-extern-tls-init", "-g1")
+KERNEL += ("-fstack-clash-protection",)  # a large local array meets the page beneath its stack
+KERNEL += ("-fno-optimize-sibling-calls",)  # who called one of our functions is the kernel
 FAST = ("-O2",)
 # -O1 and no splitting of structures keep accesses as the .cu has them: a float4 is one of 16 bytes.
 CHECKED = ("-O1", "-fno-tree-sra", "-fsanitize=thread,bounds", "-D__MINILLM_CHECKED__=1")
@@ -76,6 +79,8 @@ class Library:
     anchor : offset of the variable that `emu_anchor` gives the address of
     granule : the fewest bytes that an access of a checked library moves
     parameters : {kernel: names of its parameters}
+    padded : whether a structure of the file has bytes that belong to no member
+    wide : whether the file names types that lie at multiples of 16 bytes
     """
 
     path: str
@@ -88,6 +93,8 @@ class Library:
     anchor: int
     granule: int
     parameters: dict
+    padded: bool
+    wide: bool
 
 
 @functools.cache
@@ -132,7 +139,7 @@ def _toolchain(*files):
     return digest.hexdigest()
 
 
-def _run(command, *, text=None, names=()):
+def _run(command, *, text=None, names=(), warnings=None):
     done = subprocess.run(
         command,
         input=text,
@@ -143,6 +150,8 @@ def _run(command, *, text=None, names=()):
     )
     if done.returncode:
         raise _compile_error(done.stderr, names)
+    if warnings is not None:
+        warnings += done.stderr.splitlines()
     return done.stdout
 
 
@@ -284,9 +293,10 @@ def _compile(work, text, name, expressions, checked, runtime):
     """Compile and link; returns the library and its description."""
     refuse_ptx(text, INCLUDE)
     kernels = find_kernels(text)
+    said, wide = [], names_wide_types(text, INCLUDE)
     source, assembly = work / "kernel.ii", work / "kernel.s"
     made, library = work / "kernel.o", work / "kernel.so"
-    text = replace_marks(watch_copies(text, INCLUDE) if checked else text)
+    text = replace_marks(watch_copies(text, INCLUDE) if checked else text, checked)
     source.write_text(text + kernel_table(kernels, expressions))
     compile_it = [
         find_compiler(),
@@ -297,11 +307,13 @@ def _compile(work, text, name, expressions, checked, runtime):
         str(source),
     ]
     if checked:
-        _run([*compile_it, "-S", "-o", str(assembly)], names=(name,))
+        compile_it = [*(option for option in compile_it if option != "-w"), "-Wpadded"]
+        _run([*compile_it, "-S", "-o", str(assembly)], names=(name,), warnings=said)
         assembly.write_text(pad_shared(assembly.read_text()))
         _run([find_compiler(), "-c", str(assembly), "-o", str(made)])
     else:
         _run([*compile_it, "-c", "-o", str(made)], names=(name,))
+    padded = any("[-Wpadded]" in row and not row.startswith(str(INCLUDE)) for row in said)
     wanted = [s.name for s in _symbols(made) if s.section == "UND" and s.type == "TLS"]
     dynamic = [name for name in wanted if name != "_TLS_MODULE_BASE_"]  # that is the linker's
     extra = work / "shared.c"
@@ -321,6 +333,8 @@ def _compile(work, text, name, expressions, checked, runtime):
         "anchor": place["emu_anchor_place"][0],
         "granule": granule(assembly.read_text()) if checked else 4,
         "parameters": kernels.parameters,
+        "padded": padded,
+        "wide": wide,
     }
 
 

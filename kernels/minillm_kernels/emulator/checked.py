@@ -35,7 +35,7 @@ class Options(ctypes.Structure):
 
     _fields_ = tuple(
         (name, ctypes.c_int32)
-        for name in ("races", "bounds", "uninitialised", "banks", "coalescing")
+        for name in ("races", "bounds", "uninitialised", "banks", "coalescing", "padded", "wide")
     )
 
 
@@ -118,7 +118,9 @@ class Launch:
         self.base = base_of(self.loaded)
         self.names = self.built.parameters.get(re.sub(r"<.*", "", kernel.name).split("::")[-1], [])
         self.handle = self.library.emu_checker_new(
-            ctypes.byref(Options(**options)), self.base, self.built.granule
+            ctypes.byref(Options(**options, padded=self.built.padded, wide=self.built.wide)),
+            self.base,
+            self.built.granule,
         )
         self.arrays = {}  # by argument: (array, first argument that shares its memory)
         self._watch_shared()

@@ -4,6 +4,7 @@ import contextlib
 import contextvars
 import ctypes
 import functools
+import operator
 import os
 import re
 import subprocess
@@ -116,8 +117,11 @@ def runtime(fibers):
 
 def dimensions(what, value, limits):
     """Three positive numbers within limits, from one to three."""
-    value = (value,) if isinstance(value, int) else value
-    numbers = tuple(int(n) for n in value)
+    try:
+        numbers = (operator.index(value),) if not hasattr(value, "__iter__") else value
+        numbers = tuple(operator.index(n) for n in numbers)
+    except TypeError:
+        raise EmulatorError(f"{what} must be 1 to 3 whole numbers, got {value!r}") from None
     if not 1 <= len(numbers) <= 3:
         raise EmulatorError(f"{what} must have 1 to 3 numbers, got {value!r}")
     numbers = (*numbers, 1, 1)[:3]
@@ -142,6 +146,12 @@ def check_limits(kernel, grid, block, shared_mem):
             f"block, got {threads}"
         )
     static = kernel.shared_size_bytes
+    try:
+        shared_mem = operator.index(shared_mem)
+    except TypeError:
+        raise EmulatorError(
+            f"{kernel.name}: shared_mem must be a number of bytes, got {shared_mem!r}"
+        ) from None
     if static > STATIC_BYTES:
         raise EmulatorError(
             f"{kernel.name} declares {static} bytes of __shared__ variables; at most "

@@ -63,6 +63,15 @@ class RawModule:
         loaded = ctypes.CDLL(built.path)
         loaded.emu_kernels.restype = ctypes.POINTER(RawKernelEntry)
         loaded.emu_anchor.restype = ctypes.c_void_p
+        # Copied at once: a kernel that overruns a __device__ variable may write over the table.
+        table = loaded.emu_kernels()
+        loaded.entries = [
+            RawKernelEntry.from_buffer_copy(table[i]) for i in range(len(built.kernels))
+        ]
+        loaded.parameters = [
+            tuple(Parameter.read(entry.parameters[i]) for i in range(entry.count))
+            for entry in loaded.entries
+        ]
         return built, loaded
 
     def compile(self):
@@ -108,17 +117,16 @@ class Kernel:
     def __init__(self, module, name):
         self.module, self.name = module, name
         self.max_dynamic_shared_size_bytes = 0
-        built, _ = module.library(False, settings().fibers)
-        entry = self.entry(False).contents
-        self.parameters = tuple(Parameter.read(entry.parameters[i]) for i in range(entry.count))
-        self.most_threads = entry.most_threads
+        built, loaded = module.library(False, settings().fibers)
+        index = built.kernels.index(name)
+        self.parameters = loaded.parameters[index]
+        self.most_threads = loaded.entries[index].most_threads
         self.shared_size_bytes = _static_bytes(built, name)
 
     def entry(self, checked):
         """The pointer to this kernel's emu_kernel in the fast or in the checked library."""
         built, loaded = self.module.library(checked, settings().fibers)
-        table, index = loaded.emu_kernels(), built.kernels.index(self.name)
-        return ctypes.pointer(table[index])
+        return ctypes.pointer(loaded.entries[built.kernels.index(self.name)])
 
     def loaded(self):
         """The fast library."""

@@ -17,6 +17,7 @@ __all__ = [
     "find_kernels",
     "granule",
     "kernel_table",
+    "names_wide_types",
     "pad_shared",
     "refuse_ptx",
     "replace_marks",
@@ -24,6 +25,8 @@ __all__ = [
 
 CALL = re.compile(r"([A-Za-z_]\w*)\s*\(")
 UNWATCHED = '__attribute__((no_sanitize("thread")))'
+WIDE = re.compile(r"\b(u?int4|float4|(u?long|u?longlong|double)[24])\b|(align|aligned)\w*\s*\(+")
+FLATTENED = "__attribute__((flatten))"
 PADDING = 256  # bytes between __shared__ variables in checked code; a multiple of all 32 banks
 
 
@@ -70,6 +73,14 @@ def watch_copies(text, headers):
         (call.sub(r"emu_\1(", row) if file and _is_own(file, headers) else row) + "\n"
         for row, file, _ in _rows(text)
     )
+
+
+def names_wide_types(text, headers):
+    """Whether the user's code names a type that lies at multiples of 16 bytes.
+
+    g++ tells of any structure of 16 bytes alike, and one of two doubles may lie at multiples of 8.
+    """
+    return any(WIDE.search(row) for row, file, _ in _rows(text) if file and _is_own(file, headers))
 
 
 def _rows(text):
@@ -134,8 +145,12 @@ def kernel_table(kernels, expressions):
     )
 
 
-def replace_marks(text):
-    """Put what g++ is to see in the place of the marks: `__shared__` is thread_local."""
+def replace_marks(text, checked=False):
+    """Put what g++ is to see in the place of the marks: `__shared__` is thread_local.
+
+    Checked kernels have the functions that they call inlined: a structure that a call returns into
+    memory, or that it takes from there, would pass unreported.
+    """
     out, position = [], 0
     for mark in re.finditer(r"\b__emu_(launch_bounds__\s*\(|shared__(\s+alignas\s*\()?)", text):
         out.append(text[position : mark.start()])
@@ -149,7 +164,8 @@ def replace_marks(text):
         else:
             out.append("thread_local")
     out.append(text[position:])
-    return re.sub(r"\b__emu_global__\b", "", "".join(out))
+    kernel = FLATTENED if checked else ""
+    return re.sub(r"\b__emu_global__\b", kernel, "".join(out))
 
 
 def pad_shared(assembly):

@@ -92,7 +92,7 @@ extern "C" __global__ void last_block(float* parts, unsigned* count, float* tota
     }
 }
 extern "C" __global__ void blocks_overlap(float* y) {
-    y[blockIdx.x * 24 + threadIdx.x] = 1;                                      // 32 of 24
+    y[blockIdx.x * 24 + threadIdx.x] = threadIdx.x;                            // 32 of 24
 }
 extern "C" __global__ void in_place(float* x, float* same) {
     float mine = x[threadIdx.x + 1];                                           // reads the next

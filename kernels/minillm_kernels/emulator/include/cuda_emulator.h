@@ -14,6 +14,11 @@
 #include "emu_math.h"
 #include "emu_atomics.h"
 
+#define printf emu_printf
+namespace std {
+using ::emu_printf;
+}
+
 #define __CUDACC__ 1
 #define __CUDA_ARCH__ 800  // so far do the intrinsics go; what needs sm_90 is out of reach
 #define __MINILLM_EMULATOR__ 1

@@ -38,7 +38,8 @@
 // Where a call stands in the .cu file: the last parameters of everything that can be reported.
 #define EMU_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
-#define EMU_STACK_BYTES (128 * 1024)  // the kernel's frames; a power of two
+#define EMU_STACK_KB 128  // the kernel's frames; a power of two
+#define EMU_STACK_BYTES (EMU_STACK_KB * 1024)
 #define EMU_MAX_DYNAMIC_SHARED (227 * 1024)
 
 #define EMU_HAS_FAIL
@@ -84,6 +85,9 @@ void *emu_memmove(void *to, const void *from, size_t bytes);
 void *emu_memset(void *to, int value, size_t bytes);
 // Ends the launch with an error of this kind; a header's way to refuse what a GPU could not do.
 [[noreturn]] void emu_fail(const char *kind, const char *file, int line, const char *message);
+[[noreturn]] void emu_assert(const char *expression, const char *file, int line);
+// C's printf, which must not be left by a signal while it holds the lock of stdout.
+int emu_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 }
 
 EMU_INLINE void __syncthreads(EMU_HERE) { emu_barrier(EMU_BARRIER_PLAIN, 0, file, line); }

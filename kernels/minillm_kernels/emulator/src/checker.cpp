@@ -7,12 +7,14 @@
 
 namespace emu {
 
-Checker *the_checker = nullptr;
+thread_local Checker *the_checker = nullptr;
 
 // ---- what the scheduler tells ----------------------------------------------------------------------
 
 static void next_interval(Checker *c) {
+    if (c->twice.waits) c->judge_twice();
     ++c->interval;
+    c->fences = false;
     memset(c->progress, 0, sizeof c->progress);
     for (int w = 0; w * lanes < c->worker->threads; ++w) c->requests.flush(w, c->worker->warp[w].exist);
 }
@@ -32,7 +34,10 @@ void checker_block_starts(Checker *c, emu_worker *worker) {
 }
 
 void checker_block_ends(Checker *c) { next_interval(c); }
-void checker_barrier(Checker *c) { next_interval(c); }
+void checker_barrier(Checker *c) {
+    Busy busy(c->worker);
+    next_interval(c);
+}
 
 // All lanes of the mask learn what any of them knows.
 void checker_syncwarp(Checker *c, int warp, unsigned mask) {
@@ -50,13 +55,21 @@ void checker_syncwarp(Checker *c, int warp, unsigned mask) {
     }
 }
 
-void checker_converged(Checker *c, int warp) { c->requests.flush(warp, c->worker->warp[warp].exist); }
+void checker_converged(Checker *c, int warp) {
+    Busy busy(c->worker);
+    c->requests.flush(warp, c->worker->warp[warp].exist);
+}
 
-void checker_fence(Checker *c) { c->fenced = true; }
+void checker_fence(Checker *c) {
+    int t = c->worker->current;
+    c->fenced = c->fences = true;
+    c->fence[t] = {c->interval, c->progress[t]};
+}
 
 static void copy(uint32_t (&to)[3], uint3 from) { to[0] = from.x, to[1] = from.y, to[2] = from.z; }
 
 void checker_undefined_shuffle(Checker *c, int thread, int from_lane, Site site) {
+    Busy busy(c->worker);
     Finding *f = c->find(found_undefined_shuffle, (uint32_t)site.line, 0, reads, nowhere);
     if (!f) return;
     f->line = site.line;
@@ -106,8 +119,9 @@ bool Checker::ordered(const Stamp &before, int thread, int32_t range) {
         return std::find(acquired.begin(), acquired.end(), order) != acquired.end();
     }
     if (before.interval != interval || before.thread == thread) return true;
-    if (before.thread / lanes != thread / lanes) return false;
-    return seen[thread][before.thread % lanes] >= before.clock;
+    if (before.thread / lanes == thread / lanes && seen[thread][before.thread % lanes] >= before.clock) return true;
+    const Knowledge &known_here = knows[thread];
+    return known_here.interval == interval && known_here.of[before.thread] >= before.progress;
 }
 
 void Checker::race(const Stamp &before, Access_kind kind_before, const Stamp &now, Access_kind kind,
@@ -121,8 +135,8 @@ void Checker::race(const Stamp &before, Access_kind kind_before, const Stamp &no
         if (!known_one.same_warp || same_warp) return;
         f = &known_one;
         copy(f->block, worker->block_index);
-        copy(f->thread, worker->index_of(thread));
     }
+    copy(f->thread, worker->index_of(thread));
     f->other_access = kind_before;
     f->offset = (int64_t)offset;
     f->size = size;
@@ -138,6 +152,26 @@ void Checker::race(const Stamp &before, Access_kind kind_before, const Stamp &no
     f->other_is_later = before.interval >= block_first && before.progress > now.progress;
 }
 
+// The same within a block: an atomic hands on what the thread had done before its last fence, and what
+// it knew of others; one that finds it takes it. So are locks and flags made.
+void Checker::synchronise_threads(uintptr_t address, int thread) {
+    auto current = [this](Knowledge &k) {
+        if (k.interval != interval) k = {interval, std::vector<uint32_t>(max_threads)};
+    };
+    auto join = [](Knowledge &to, const Knowledge &from) {
+        for (int t = 0; t < max_threads; ++t) to.of[t] = std::max(to.of[t], from.of[t]);
+    };
+    Knowledge &left = handed[address], &mine = knows[thread];
+    if (left.interval == interval) {
+        current(mine);
+        join(mine, left);
+    }
+    if (fence[thread].interval != interval) return;
+    current(left);
+    if (mine.interval == interval) join(left, mine);
+    left.of[thread] = std::max(left.of[thread], fence[thread].progress);
+}
+
 // An atomic on a word, after a fence, hands on what this block has seen; one that finds it takes it.
 void Checker::synchronise(uintptr_t address) {
     std::vector<uint32_t> &left = released[address];
@@ -151,7 +185,15 @@ void Checker::synchronise(uintptr_t address) {
 
 // ---- one access -------------------------------------------------------------------------------------
 
-void Checker::watch(Cell *cells, size_t offset, uint32_t size, Access_kind kind, uint32_t site, int thread,
+// A flag that several threads set to the same value comes out right in any order (CUDA C++ Programming
+// Guide, "SIMT Architecture": which thread's write is the last is undefined, nothing else).
+void Checker::judge_twice() {
+    twice.waits = false;
+    if (memcmp(twice.address, twice.value, twice.size))
+        race(twice.before, writes, twice.now, writes, twice.range, twice.offset, twice.size);
+}
+
+void Checker::watch(Cell *cells, uintptr_t address, size_t offset, uint32_t size, Access_kind kind, uint32_t site, int thread,
                     int32_t range) {
     bool told = !options.races;  // an access counts once, however many granules it covers
     Stamp now = {interval, clock[thread], site, (uint16_t)thread, kind == updates,
@@ -161,7 +203,12 @@ void Checker::watch(Cell *cells, size_t offset, uint32_t size, Access_kind kind,
         bool atomic = kind == updates;
         if (!told && !(atomic && cell.write.atomic) && !ordered(cell.write, thread, range)) {
             told = true;
-            race(cell.write, cell.write.atomic ? updates : writes, now, kind, range, offset, size);
+            if (kind == writes && !cell.write.atomic && cell.write.site == site) {
+                twice = {true, cell.write, now, range, offset, size, (const void *)address, {}};
+                memcpy(twice.value, twice.address, size);
+            } else {
+                race(cell.write, cell.write.atomic ? updates : writes, now, kind, range, offset, size);
+            }
         }
         if (kind != reads) {
             for (const Stamp &reader : cell.read)
@@ -187,6 +234,7 @@ void Checker::watch(Cell *cells, size_t offset, uint32_t size, Access_kind kind,
 }
 
 void Checker::in_shared(size_t offset, uint32_t size, Access_kind kind, uint32_t site, int thread) {
+    if (kind == updates && fences) synchronise_threads(shared + offset, thread);
     size_t first = offset >> shift, last = (offset + size - 1) >> shift;
     bool inside = last < shared_owned.size() && shared_owned[first] && shared_owned[last] == shared_owned[first];
     if (!inside) {
@@ -198,16 +246,17 @@ void Checker::in_shared(size_t offset, uint32_t size, Access_kind kind, uint32_t
         return;
     }
     if (options.uninitialised && kind != writes) {
-        for (size_t g = first; g <= last; ++g)
-            if (shared_cells[g].write.interval < block_first) {
-                if (Finding *f = find(found_uninitialised, site, 0, kind, shared_memory)) {
-                    f->offset = (int64_t)(g << shift);
-                    f->size = 1u << shift;
-                }
-                break;
+        size_t unwritten = 0, example = 0;
+        for (size_t g = last + 1; g-- > first;)
+            if (shared_cells[g].write.interval < block_first) ++unwritten, example = g;
+        // A structure is copied with the bytes between its members, which nobody writes.
+        if (unwritten && (!options.padded || unwritten == last - first + 1))
+            if (Finding *f = find(found_uninitialised, site, 0, kind, shared_memory)) {
+                f->offset = (int64_t)(example << shift);
+                f->size = 1u << shift;
             }
     }
-    watch(shared_cells, offset, size, kind, site, thread, shared_memory);
+    watch(shared_cells, shared + offset, offset, size, kind, site, thread, shared_memory);
 }
 
 bool Checker::in_ranges(uintptr_t address, uint32_t size, Access_kind kind, uint32_t site, int thread) {
@@ -224,8 +273,9 @@ bool Checker::in_ranges(uintptr_t address, uint32_t size, Access_kind kind, uint
     }
     if (range && address >= range->begin && address + size <= range->end) {
         if (kind == updates) synchronise(address);
+        if (kind == updates && fences) synchronise_threads(address, thread);
         if (range->cells && options.races)
-            watch(range->cells, address - range->begin, size, kind, site, thread, range->index);
+            watch(range->cells, address, address - range->begin, size, kind, site, thread, range->index);
         return true;
     }
     if (range && range->index == variable) return true;  // the library's own, between variables
@@ -240,11 +290,13 @@ bool Checker::in_ranges(uintptr_t address, uint32_t size, Access_kind kind, uint
 }
 
 void Checker::access(uintptr_t address, uint32_t size, Access_kind kind, bool aligned, uintptr_t pc) {
+    if (twice.waits) judge_twice();
     const Stacks &stacks = worker->stacks;
     if (stacks.holds((void *)address)) return;  // a local variable
     int thread = worker->current;
     uint32_t site = (uint32_t)(pc - code - 1);
-    if (aligned && size > 1 && address % size) {
+    uint32_t multiple = size == 16 && !options.wide ? 8 : size;
+    if (aligned && size > 1 && address % multiple) {
         if (Finding *f = find(found_misaligned, site, 0, kind, nowhere)) {
             f->offset = (int64_t)(address % size);
             f->size = size;
@@ -259,7 +311,10 @@ void Checker::access(uintptr_t address, uint32_t size, Access_kind kind, bool al
     } else if (in_ranges(address, size, kind, site, thread) && options.coalescing && kind != updates) {
         requests.add(thread, site, address, size, false);
     }
-    // A thread may be waiting, in a loop, for what another one writes.
+}
+
+// A thread may be waiting, in a loop, for what another one writes.
+void Checker::let_others_run(Access_kind kind) {
     if ((++accesses & (kind == updates ? 0xfff : 0xfffff)) == 0) emu_yield();
 }
 

@@ -8,6 +8,7 @@
 //   - for two lanes of one warp, a __syncwarp that both took part in: vector clocks of the lanes
 //     (Mattern 1989; the cells as in FastTrack, Flanagan & Freund 2009). Shuffles and votes exchange
 //     registers and order no memory (CUDA C++ Programming Guide, "Warp Shuffle Functions");
+//   - for two threads of a block, an atomic on one word after a fence in the first and before in the other;
 //   - between blocks, an atomic on one word after a __threadfence in the first and before in the other.
 
 #pragma once
@@ -76,6 +77,8 @@ struct Finding {
 
 struct Options {
     int32_t races, bounds, uninitialised, banks, coalescing;
+    int32_t padded;  // a structure of the file has bytes that belong to no member
+    int32_t wide;    // the file names types that lie at multiples of 16 bytes
 };
 
 struct Checker {
@@ -99,6 +102,18 @@ struct Checker {
     uint32_t progress[max_threads];
     uint32_t seen[max_threads][lanes];  // of each lane of the warp, how much this one knows
 
+    struct Fence {
+        uint32_t interval, progress;
+    };
+    struct Knowledge {
+        uint32_t interval = 0;
+        std::vector<uint32_t> of;  // each thread, up to which of its accesses
+    };
+    bool fences = false;            // in this interval
+    Fence fence[max_threads] = {};  // each thread's last
+    Knowledge knows[max_threads];
+    std::unordered_map<uintptr_t, Knowledge> handed;  // on by an atomic, by its address
+
     bool fenced = false;
     std::vector<uint32_t> acquired;  // earlier blocks (by order) that this one comes after
     std::unordered_map<uintptr_t, std::vector<uint32_t>> released;
@@ -109,20 +124,34 @@ struct Checker {
     Requests requests;
     uint32_t accesses = 0;
 
+    // Two writes by one line that may have written the same value: known at the next access only.
+    struct {
+        bool waits = false;
+        Stamp before, now;
+        int32_t range;
+        size_t offset;
+        uint32_t size;
+        const void *address;
+        char value[16];
+    } twice;
+    void judge_twice();
+
     void access(uintptr_t address, uint32_t size, Access_kind kind, bool aligned, uintptr_t pc);
+    void let_others_run(Access_kind kind);
     void in_shared(size_t offset, uint32_t size, Access_kind kind, uint32_t site, int thread);
     bool in_ranges(uintptr_t address, uint32_t size, Access_kind kind, uint32_t site, int thread);
-    void watch(Cell *cells, size_t offset, uint32_t size, Access_kind kind, uint32_t site, int thread,
+    void watch(Cell *cells, uintptr_t address, size_t offset, uint32_t size, Access_kind kind, uint32_t site, int thread,
                int32_t range);
     bool ordered(const Stamp &before, int thread, int32_t range);
     void synchronise(uintptr_t address);
+    void synchronise_threads(uintptr_t address, int thread);
     Finding *find(Finding_kind kind, uint32_t site, uint32_t other, Access_kind access, int32_t range);
     void race(const Stamp &before, Access_kind kind_before, const Stamp &now, Access_kind kind,
               int32_t range, size_t offset, uint32_t size);
     [[noreturn]] void stop();
 };
 
-extern Checker *the_checker;  // of the checked launch that runs, if any
+extern thread_local Checker *the_checker;  // of the checked launch that this thread runs, if any
 
 void checker_block_starts(Checker *checker, emu_worker *worker);
 void checker_block_ends(Checker *checker);

@@ -10,7 +10,10 @@ namespace emu {
 
 const size_t Stacks::bytes = EMU_STACK_BYTES;
 
-static size_t guard_bytes() { return (size_t)sysconf(_SC_PAGESIZE); }
+static size_t guard_bytes() {
+    static const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    return page;
+}
 
 Stacks::~Stacks() {
     if (mapping_) munmap(mapping_, mapped_);
@@ -35,6 +38,10 @@ bool Stacks::reserve(int count) {
 
 bool Stacks::is_guard(const void *address) const {
     return holds(address) && (uintptr_t)((char *)address - base_) % bytes < guard_bytes();
+}
+
+bool Stacks::has_room(const void *frame) const {
+    return ((uintptr_t)frame & (bytes - 1)) > guard_bytes() + 16 * 1024;
 }
 
 #ifdef EMU_UCONTEXT

@@ -42,6 +42,7 @@ class Stacks {
         return (char *)address >= base_ && (char *)address < base_ + (size_t)count_ * bytes;
     }
     bool is_guard(const void *address) const;
+    bool has_room(const void *frame) const;  // for our own functions, beneath a kernel's frame
     static const size_t bytes;
 
   private:

@@ -48,7 +48,7 @@ thread_local Noted noted;
 void on_signal(int number, siginfo_t *info, void *context) {
     emu_worker *worker = current_worker;
     if (worker && worker->in_kernel) {
-        if (number == SIGURG && !worker->launch->stop) return;
+        if (number == SIGURG && (!worker->launch->stop || worker->busy)) return;  // it comes again
         noted = {number, info->si_addr, program_counter((ucontext_t *)context)};
         worker->in_kernel = false;
         siglongjmp(worker->escape, 1);
@@ -118,17 +118,16 @@ void explain_signal(emu_worker *worker) {
     Failure &f = worker->failure;
     char text[200];
     f.kind = "fault";
-    f.pc = noted.pc;
+    f.pc = worker->calling ? (const char *)worker->calling - 1 : noted.pc;
+    worker->calling = nullptr;
     switch (noted.signal) {
         case SIGFPE: f.message = "an integer is divided by zero (or the smallest one by -1)"; break;
-        case SIGABRT: f.message = "an assert failed, or abort() was called"; break;
+        case SIGABRT: f.message = "abort() was called"; break;
         case SIGURG: f.kind = "stopped", f.message = "the launch was stopped"; break;
         case SIGSEGV:
         case SIGBUS:
             if (worker->stacks.is_guard(noted.address)) {
-                snprintf(text, sizeof text,
-                         "the thread's stack overflows: local arrays and calls take more than %d KB",
-                         EMU_STACK_BYTES / 1024);
+                snprintf(text, sizeof text, "%s", stack_overflow);
             } else {
                 snprintf(text, sizeof text, "address %p is read or written, where there is no memory",
                          noted.address);
@@ -147,7 +146,8 @@ void work(Running *running) {
     Launch &launch = running->launch;
     worker->launch = &launch;
     worker->threads = (int)(launch.block.x * launch.block.y * launch.block.z);
-    worker->failed = false;
+    worker->failed = worker->busy = false;
+    worker->calling = nullptr;
     worker->failure = Failure();
     static thread_local char alternate[64 * 1024];
     stack_t stack = {};

@@ -6,6 +6,8 @@
 
 namespace emu {
 
+constexpr size_t most_pending = 1 << 16;  // of one place in the code, for one warp
+
 void Requests::add(int thread, uint32_t site, uintptr_t address, uint32_t size, bool shared) {
     if (site >= place_of_.size()) place_of_.resize(site + 4096);
     uint32_t place = place_of_[site];
@@ -23,14 +25,25 @@ void Requests::add(int thread, uint32_t site, uintptr_t address, uint32_t size, 
         warp.touched.push_back(place);
     }
     int lane = thread % lanes;
-    uint32_t k = p.count[lane]++ - p.first;
+    uint32_t number = p.count[lane]++;
+    if (number < p.first) {  // so far behind the others that they were not waited for
+        Request alone = {};
+        alone.address[lane] = address;
+        alone.size[lane] = (uint8_t)size;
+        alone.mask = 1u << lane;
+        alone.shared = shared;
+        settle(alone, place);
+        return;
+    }
+    uint32_t k = number - p.first;
     if (k >= p.pending.size()) p.pending.resize(k + 1);
     Request &request = p.pending[k];
     request.address[lane] = address;
     request.size[lane] = (uint8_t)size;
     request.mask |= 1u << lane;
     request.shared = shared;
-    while (!p.pending.empty() && p.pending.front().mask == ~0u) {  // complete
+    // Complete; or a lane is far ahead, as one that waits in a loop is.
+    while (!p.pending.empty() && (p.pending.front().mask == ~0u || p.pending.size() > most_pending)) {
         settle(p.pending.front(), place);
         p.pending.pop_front();
         ++p.first;

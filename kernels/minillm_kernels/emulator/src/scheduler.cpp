@@ -1,5 +1,7 @@
 #include "scheduler.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <algorithm>
@@ -39,6 +41,10 @@ static const char *operation_name(int operation) {
     return names[operation];
 }
 
+const char *const stack_overflow =
+    "the thread's stack overflows: its local arrays and calls take more than the emulator's "
+    EMU_TEXT(EMU_STACK_KB) " KB";
+
 static void fiber_entry() { emu_self()->worker->run_fiber(); }
 
 }  // namespace emu
@@ -61,6 +67,7 @@ void emu_worker::reset() {
     free_count = threads;
     for (int t = 0; t < threads; ++t) {
         state[t] = State::fresh;
+        company[t] = 0;
         free_slots[t] = threads - 1 - t;
         order[t] = (uint16_t)t;
     }
@@ -92,7 +99,7 @@ bool emu_worker::run_block(uint64_t number) {
             }
         }
     }
-    in_kernel = false;
+    in_kernel = busy = false;
     if (launch->checker) checker_block_ends(launch->checker);
     return !failed;
 }
@@ -238,6 +245,7 @@ uint64_t emu_worker::warp_operation(Lane brought) {
     unsigned turn = launch->shuffle ? random.below(lanes) : (unsigned)l;
     for (unsigned i = 0; i < lanes; ++i) {
         unsigned other = (i + turn) % lanes;
+        if (brought.mask >> other & 1) company[w * lanes + (int)other] = brought.mask;
         if ((brought.mask >> other & 1) && (int)other != l) push_front(w * lanes + (int)other);
     }
     return lane[me].result;
@@ -340,6 +348,41 @@ void emu_worker::perform(int first, unsigned mask) {
 
 // ---- when nobody can run -------------------------------------------------------------------------
 
+// CUDA wants all *non-exited* lanes of a mask (CUDA C++ Programming Guide, "Warp Vote Functions", "Warp
+// Synchronization", "Warp Shuffle Functions"): with nobody else left, a __syncwarp or a vote is
+// complete without the lanes that have returned, and so is a shuffle that wants nothing of them. But not without one that last worked with another mask.
+bool emu_worker::settle_without(int first) {
+    Warp &w = warp[first / lanes];
+    for (unsigned rest = w.waiting; rest; rest &= rest - 1) {
+        int leader = first + __builtin_ctz(rest);
+        const Lane &asked = lane[leader];
+        unsigned present = asked.mask & ~w.exited;
+        bool shuffles = asked.operation >= EMU_SHUFFLE && asked.operation <= EMU_SHUFFLE_XOR;
+        bool all = present != asked.mask && (w.waiting & present) == present &&
+                   asked.operation != EMU_ACTIVEMASK && asked.operation != EMU_TOGETHER;
+        for (unsigned r = present; all && r; r &= r - 1) {
+            int l = __builtin_ctz(r);
+            const Lane &other = lane[first + l];
+            all = other.operation == asked.operation && other.mask == asked.mask;
+            if (all && shuffles) all = !(w.exited >> source(other.operation, l, other.argument, other.width) & 1);
+        }
+        for (unsigned r = asked.mask & w.exited; all && r; r &= r - 1) {
+            unsigned last = company[first + __builtin_ctz(r)];
+            all = !last || (last & present) == present;  // otherwise it did other things without us
+        }
+        if (!all) continue;
+        current = leader;
+        perform(first, present);
+        w.waiting &= ~present;
+        for (unsigned r = present; r; r &= r - 1) {
+            push_back(first + __builtin_ctz(r));
+            company[first + __builtin_ctz(r)] = present;
+        }
+        return true;
+    }
+    return false;
+}
+
 // __activemask answers with the lanes that have come to the same line by the time all others have
 // stopped: the largest set that a GPU could find together there.
 bool emu_worker::settle() {
@@ -367,6 +410,7 @@ bool emu_worker::settle() {
             left &= ~group;
             any = true;
         }
+        any = settle_without(first) || any;
     }
     return any;
 }
@@ -463,6 +507,17 @@ void emu_worker::fail(const char *kind, Site where, std::string message) {
     siglongjmp(escape, 1);
 }
 
+void emu_worker::leave_if_stopped() {
+    if (!launch->stop) return;
+    in_kernel = false;
+    siglongjmp(escape, 1);
+}
+
+void emu_worker::overflow(const void *pc) {
+    failure.pc = (const char *)pc - 1;
+    fail("fault", {"", 0}, stack_overflow);
+}
+
 // ---- what kernels call -----------------------------------------------------------------------------
 
 extern "C" {
@@ -490,6 +545,25 @@ __attribute__((visibility("default"))) void emu_yield() {
 
 __attribute__((visibility("default"))) void emu_trap(const char *file, int line) {
     emu_self()->worker->fail("trap", {file, line}, "__trap() was called");
+}
+
+__attribute__((visibility("default"))) void emu_assert(const char *expression, const char *file, int line) {
+    emu_self()->worker->fail("fault", {file, line}, std::string("an assert failed: ") + expression);
+}
+
+__attribute__((visibility("default"))) int emu_printf(const char *format, ...) {
+    emu_worker *worker = emu_self()->worker;
+    char text[2048];
+    va_list arguments;
+    va_start(arguments, format);
+    worker->calling = __builtin_return_address(0);
+    int length = vsnprintf(text, sizeof text, format, arguments);  // takes no lock
+    worker->calling = nullptr;
+    va_end(arguments);
+    Busy busy(worker);
+    fwrite(text, 1, std::min((size_t)std::max(length, 0), sizeof text - 1), stdout);
+    worker->leave_if_stopped();
+    return length;
 }
 
 __attribute__((visibility("default"))) void emu_fail(const char *kind, const char *file, int line,

@@ -19,6 +19,9 @@
 
 namespace emu {
 
+#define EMU_TEXT_OF(x) #x
+#define EMU_TEXT(x) EMU_TEXT_OF(x)
+
 constexpr int max_threads = 1024;
 constexpr int lanes = 32;
 
@@ -97,6 +100,7 @@ struct emu_worker {
     emu::Site site[emu::max_threads];
     emu::Lane lane[emu::max_threads];
     emu::Warp warp[emu::max_threads / emu::lanes];
+    unsigned company[emu::max_threads];  // the mask of a lane's last warp operation, 0 before
     int slot[emu::max_threads], free_slots[emu::max_threads], free_count;
     uint16_t order[emu::max_threads];
 
@@ -110,6 +114,9 @@ struct emu_worker {
 
     sigjmp_buf escape;  // out of a fiber that cannot go on
     volatile bool in_kernel;
+    volatile bool busy;  // in our own code, which holds memory's locks: not to be left by a signal
+
+    const void *calling;  // the place in the kernel that called one of our functions which may fault
 
     bool run_block(uint64_t number);  // false when it failed
     void reset();
@@ -128,13 +135,23 @@ struct emu_worker {
     uint64_t warp_operation(emu::Lane brought);
     bool complete(int first, unsigned mask);
     void perform(int first, unsigned mask);
+    bool settle_without(int first);  // the lanes of a warp that have returned
     bool settle();  // with an empty queue: let lanes that asked who is active go on
     void explain();
     [[noreturn]] void fail(const char *kind, emu::Site site, std::string message);
+    void leave_if_stopped();  // where a signal could not
+    [[noreturn]] void overflow(const void *pc);  // of the current thread's stack
     uint3 index_of(int t) const;
 };
 
 namespace emu {
+// While it lives, no signal makes the worker leave its block.
+struct Busy {
+    emu_worker *worker;
+    explicit Busy(emu_worker *w) : worker(w) { worker->busy = true; }
+    ~Busy() { worker->busy = false; }
+};
 extern thread_local emu_worker *current_worker;
 std::string place(uint3 index);
+extern const char *const stack_overflow;  // a message
 }  // namespace emu

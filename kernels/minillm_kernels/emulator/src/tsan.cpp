@@ -19,11 +19,16 @@ inline Checker *checker() {
 inline void told(const void *address, uint64_t size, Access_kind kind, bool aligned, void *pc) {
     Checker *c = checker();
     if (!c) return;
+    emu_worker *worker = c->worker;
+    if (!worker->stacks.has_room(__builtin_frame_address(0))) worker->overflow(pc);
+    worker->busy = true;
     // Only a whole structure or a memcpy is longer than 16 bytes.
     for (uint64_t done = 0; done < size; done += 16) {
         uint32_t part = (uint32_t)(size - done < 16 ? size - done : 16);
         c->access((uintptr_t)address + done, part, kind, aligned, (uintptr_t)pc);
     }
+    worker->busy = false;
+    c->let_others_run(kind);
 }
 
 }  // namespace
@@ -133,6 +138,7 @@ struct Bounds_data {
 EXPORT void __ubsan_handle_out_of_bounds(Bounds_data *data, uintptr_t index) {
     Checker *c = checker();
     if (!c || !c->options.bounds) return;
+    Busy busy(c->worker);
     int bits = 1 << (data->index->info >> 1);
     int64_t value = (int64_t)index;
     if ((data->index->info & 1) && bits < 64) value = (int64_t)(index << (64 - bits)) >> (64 - bits);
