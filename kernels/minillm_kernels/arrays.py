@@ -5,8 +5,8 @@ benchmarks and engineers hand in torch tensors. The launchers of kernels see tor
 for a torch tensor is what Triton takes a pointer from. `on_tensors` stands between the two.
 """
 
-import contextlib
 import functools
+import threading
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ __all__ = [
     "take",
 ]
 
+_INTERPRETER = threading.RLock()
 GRID_LIMITS = (2**31 - 1, 65535, 65535)  # CUDA C Programming Guide, table of technical limits
 
 
@@ -209,5 +210,5 @@ def _from_cupy(array):
 
 
 def _on_device(device):
-    """Triton launches on torch's current device."""
-    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+    """Triton launches on torch's current device; its interpreter knows one thread at a time."""
+    return torch.cuda.device(device) if device.type == "cuda" else _INTERPRETER

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -196,6 +198,22 @@ def test_wrong_places_are_named(monkeypatch):
         ValueError, match="lies in the computer's memory, but the triton kernels run on a"
     ):
         twice(torch.ones(3))
+
+
+def test_two_threads_take_turns_in_the_interpreter():
+    """It replaces triton.language's functions while it runs a kernel, for all threads."""
+    inside = []
+
+    @on_tensors
+    def slow(x):
+        inside.append(1)
+        time.sleep(0.02)
+        assert len(inside) == 1
+        inside.pop()
+        return twice(x)[0], None  # an op inside an op does not wait for itself
+
+    with ThreadPoolExecutor(2) as pool:
+        assert [y[0].tolist() for y in pool.map(slow, [np.ones(1)] * 3)] == [[2]] * 3
 
 
 def test_tensors_of_two_devices_are_refused():
