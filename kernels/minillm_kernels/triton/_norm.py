@@ -83,7 +83,7 @@ def launch_forward(op_name, x, residual, gain, bias, eps, out_dtype):
         "mean": mean,
         "inv_std": inv_std,
     }
-    constants = {"CENTRED": centred, "ADDED": added, "ACC": accumulator(x.dtype), "EPS": eps}
+    constants = {"CENTRED": centred, "ADDED": added, "ACC": accumulator(x.dtype), "EPS": float(eps)}
     columns = power_of_two(n_columns)
     if y.numel() == 0:
         pass

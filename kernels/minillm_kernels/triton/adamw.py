@@ -212,6 +212,7 @@ class FusedAdamW:
             for key, nest in nests.items()
         }
         check_type(what, **p, **{f"the gradient of {n}": g for n, g in others["g"].items()})
+        check_type(what, **{f"the copy of {n}": c for n, c in others.get("copy", {}).items()})
         check_contiguous(what, p)
         for key in nests.keys() - {"g"}:
             check_contiguous(f"{what}: {key}", others[key])

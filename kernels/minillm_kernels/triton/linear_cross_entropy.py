@@ -31,7 +31,7 @@ from minillm_kernels.arrays import check_grid, on_tensors
 from minillm_kernels.triton import _device as device
 from minillm_kernels.triton._compile import Configuration
 from minillm_kernels.triton._factors import check_float, check_shape, factors, rows_of
-from minillm_kernels.triton._rows import signed
+from minillm_kernels.triton._rows import check_integers, signed
 from minillm_kernels.triton._sums import sum_over_rows
 from minillm_kernels.triton._tune import Choice, autotune
 from minillm_kernels.triton.matmul import matmul
@@ -172,8 +172,7 @@ def piece_rows(n, v, itemsize):
 
 def check_targets(op_name, targets, shape, label_smoothing):
     """Refuse targets of another shape or no integers, and smoothing outside [0, 1]."""
-    if targets.dtype.is_floating_point or targets.dtype in (torch.bool, torch.complex64):
-        raise ValueError(f"{op_name}: targets must be integers, got {targets.dtype}")
+    check_integers(op_name, "targets", targets)
     if targets.shape != shape:
         raise ValueError(
             f"{op_name}: targets must have shape {tuple(shape)}, got {tuple(targets.shape)}"

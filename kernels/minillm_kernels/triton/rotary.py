@@ -13,6 +13,7 @@ import triton.language as tl
 from minillm.ops._op import register
 from minillm_kernels.arrays import check_grid, on_tensors
 from minillm_kernels.triton._attention_configurations import configure, meta
+from minillm_kernels.triton._rows import check_integers, check_type
 from minillm_kernels.triton._tune import Choice, autotune
 
 __all__ = ["configurations", "rotary", "rotary_backward", "tables", "turn"]
@@ -138,6 +139,7 @@ def _tables(positions, half, base, dtype):
 
 @on_tensors
 def rotary(x, *, positions=None, base=10000.0):
+    check_type("rotary", x=x)
     if x.ndim != 4 or x.shape[-1] % 2:
         raise ValueError(f"x must have shape (B, H, T, D) with D even, got {tuple(x.shape)}")
     check_positions(positions, x.shape[2])
@@ -154,8 +156,7 @@ def rotary_backward(dy, saved):
 def check_positions(positions, T):
     if positions is None:
         return
-    if positions.dtype.is_floating_point or positions.dtype == torch.bool:
-        raise ValueError(f"positions must be integers, got {positions.dtype}")
+    check_integers("rotary", "positions", positions)
     if positions.shape != (T,):
         raise ValueError(f"positions must have shape ({T},), got {tuple(positions.shape)}")
 

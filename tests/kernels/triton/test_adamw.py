@@ -207,6 +207,8 @@ def test_wrong_arguments_are_named(place):
     refused(r"missing \['w'\], not expected \['v'\]", grads={"v": params["w"]})
     refused(r"gradient of w must have shape .*2, 3.*, got .*3, 2", grads={"w": params["w"].T})
     refused("the gradient of w must be one of float16", grads={"w": params["w"].long()})
+    whole = {"w": params["w"].long()}
+    refused("the copy of w must be one of float16, .* got torch.int64", copies=whole)
     refused("lr must be one number, got torch.float32 of shape", lr=params["w"])
     refused(
         r"w must be contiguous, got strides \(1, 2\) for shape \(2, 3\)",

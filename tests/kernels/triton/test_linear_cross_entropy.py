@@ -203,7 +203,8 @@ def test_bf16_inside_float32(place):
         (((2, 5), (7, 5), (6,)), {}, r"bias must have shape \(7,\), got \(6,\)"),
         (((3, 5), (7, 5), (7,)), {}, r"targets must have shape \(3,\), got \(2,\)"),
         (((2, 5), (7, 5), (7,)), {"label_smoothing": 1.5}, "label_smoothing must be between 0 and"),
-        (((2, 5), (7, 5), (7,)), {"targets": np.ones(2)}, "targets must be integers"),
+        (((2, 5), (7, 5), (7,)), {"targets": np.ones(2)}, "targets must be an array of int"),
+        (((2, 5), (7, 5), (7,)), {"targets": [0, 0]}, "targets must be an array of .* got list"),
     ],
 )
 def test_refusals(place, shapes, options, message):

@@ -1,5 +1,7 @@
 """Rotary positions in Triton against the specification."""
 
+import types
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ import minillm
 from minillm import gradcheck
 from minillm.ops._state import Registry
 from minillm.ops.rotary import rotary as op
+from minillm_kernels.triton import _rows
 from minillm_kernels.triton.rotary import rotary, rotary_backward, tables, turn
 from tests.kernels.harness import as_good_as, quantised
 
@@ -86,11 +89,19 @@ def test_gradients_by_differences():
         ((1, 1, 4, 5), None, r"x must have shape \(B, H, T, D\) with D even"),
         ((1, 4, 6), None, r"x must have shape \(B, H, T, D\)"),
         ((1, 1, 4, 6), torch.arange(3), r"positions must have shape \(4,\), got \(3,\)"),
-        ((1, 1, 4, 6), torch.ones(4), "positions must be integers"),
+        ((1, 1, 4, 6), torch.ones(4), "positions must be an array of integers, got torch.float32"),
+        ((1, 1, 4, 6), [0, 1, 2, 3], "positions must be an array of integers, got list"),
     ],
 )
 def test_errors(place, shape, positions, message):
-    if positions is not None:
+    if isinstance(positions, torch.Tensor):
         positions = positions.to(place.device)
     with pytest.raises(ValueError, match=message):
         rotary(torch.ones(shape, device=place.device), positions=positions)
+
+
+def test_bfloat16_on_a_turing_gpu(monkeypatch):
+    monkeypatch.setattr(_rows, "arch", lambda: 75)
+    x = types.SimpleNamespace(dtype=torch.bfloat16, is_cuda=True)
+    with pytest.raises(ValueError, match=r"x is bfloat16, which needs a GPU of compute capability"):
+        rotary.__wrapped__(x)
