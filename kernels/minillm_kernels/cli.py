@@ -136,7 +136,8 @@ def compile_(match, arch, as_json):
     default=128,
     show_default=True,
     metavar="N",
-    help="What it works on is N x N; for attention, N queries and keys of 64 channels.",
+    help="What it works on is N x N; for attention, N queries and keys of 64 channels. "
+    "512 takes minutes.",
 )
 def ladder(name, rung, size):
     """What each rung of a ladder saves, counted by the emulator; no GPU needed.
