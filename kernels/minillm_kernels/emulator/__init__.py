@@ -15,6 +15,7 @@ build.py      .cu -> shared library, kept in the user's cache
 module.py     RawModule and its kernels, shaped like CuPy's
 arguments.py  what may be passed to a kernel, checked against its C++ types
 launch.py     one launch, and its errors told by the .cu's lines
+guarded.py    an unchecked launch's arrays, with margins that take an overrun
 checked.py    one checked launch: copies of the arrays, and addresses told as elements and lines
 report.py     what a checked launch found
 src/          the scheduler, fibers, launches and the checker, in C++

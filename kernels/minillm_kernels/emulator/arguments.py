@@ -13,7 +13,7 @@ import numpy as np
 
 from minillm_kernels.emulator.errors import EmulatorError
 
-__all__ = ["Parameter", "bytes_spanned", "pack"]
+__all__ = ["Parameter", "bytes_spanned", "overlapping", "pack"]
 
 KINDS = {"f": "f", "i": "iub", "u": "iub", "b": "biu"}
 VECTOR = re.compile(r"(u?char|u?short|u?int|u?long|u?longlong|float|double)[1-4]$")
@@ -141,6 +141,27 @@ def bytes_spanned(array):
     return (
         sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)) + array.itemsize
     )
+
+
+def overlapping(values):
+    """The arrays among a launch's values, those that share memory together.
+
+    Returns
+    -------
+    groups : list of (start, end, arguments), addresses and indices
+    """
+    spans = []
+    for i, value in enumerate(values):
+        if isinstance(value, tuple):
+            start = value[0].ctypes.data
+            spans.append((start, start + bytes_spanned(value[0]), i))
+    groups = []
+    for start, end, i in sorted(spans):
+        if groups and start < groups[-1][1]:
+            groups[-1] = (groups[-1][0], max(end, groups[-1][1]), [*groups[-1][2], i])
+        else:
+            groups.append((start, end, [i]))
+    return groups
 
 
 def _fits(parameter, dtype):

@@ -9,11 +9,11 @@ import re
 
 import numpy as np
 
-from minillm_kernels.emulator.arguments import bytes_spanned
+from minillm_kernels.emulator.arguments import bytes_spanned, overlapping
 from minillm_kernels.emulator.errors import EmulatorError
 from minillm_kernels.emulator.launch import coordinates, lines_of, run, runtime, settings
 
-__all__ = ["Launch"]
+__all__ = ["Launch", "misalignment"]
 
 UNINITIALISED = "uninitialised shared memory"
 KINDS = (
@@ -183,22 +183,11 @@ class Launch:
 
     def _copy_arrays(self, values):
         """Addresses of copies, None for no array; arrays that overlap do so in one copy, too."""
-        spans = []
-        for i, value in enumerate(values):
-            if isinstance(value, tuple):
-                start = value[0].ctypes.data
-                spans.append((start, start + bytes_spanned(value[0]), i))
-        groups = []  # (start, end, arguments)
-        for start, end, i in sorted(spans):
-            if groups and start < groups[-1][1]:
-                groups[-1] = (groups[-1][0], max(end, groups[-1][1]), [*groups[-1][2], i])
-            else:
-                groups.append((start, end, [i]))
         copies = [None] * len(values)
-        for start, end, members in groups:
+        for start, end, members in overlapping(values):
             first = min(members)
             address = self.library.emu_checker_array(
-                self.handle, first, end - start, _misalignment(values[members[0]][0])
+                self.handle, first, end - start, misalignment(values[members[0]][0])
             )
             if not address:
                 raise EmulatorError(f"there is no memory to watch {end - start} bytes with")
@@ -388,7 +377,7 @@ def _view(address, array):
     return np.ndarray(array.shape, array.dtype, buffer=memory, strides=array.strides)
 
 
-def _misalignment(array):
+def misalignment(array):
     """How far beyond a multiple of 256 bytes an array would start on a GPU.
 
     There, a whole array begins at such a multiple, and a slice of it where it lies within.

@@ -11,6 +11,7 @@ from minillm_kernels.emulator import report
 from minillm_kernels.emulator.arguments import Parameter, pack
 from minillm_kernels.emulator.build import build_kernels
 from minillm_kernels.emulator.errors import EmulatorError
+from minillm_kernels.emulator.guarded import run_guarded
 from minillm_kernels.emulator.launch import (
     RawKernelEntry,
     check_limits,
@@ -142,7 +143,11 @@ class Kernel:
         values = pack(self.name, self.parameters, args)
         watching = report.active()
         if watching is None:
-            run(self, self.loaded(), self.entry(False), grid, block, values)
+
+            def launch(passed):
+                run(self, self.loaded(), self.entry(False), grid, block, passed)
+
+            run_guarded(self.name, values, launch)
         else:
             watching.run(self, grid, block, values, shared_mem)
 

@@ -256,13 +256,14 @@ __device__ int first[4];
 extern "C" __global__ void overruns(int* y) {
     first[threadIdx.x] = -1;                                  // 4 numbers, 64 threads
 }
+extern "C" __global__ void beyond(int* y) { y[(int)threadIdx.x - 1] = 1, y[threadIdx.x + 1] = 2; }
 extern "C" __global__ void fine(int* y) { y[threadIdx.x] = 1; }
 extern "C" __global__ void large(int* y, int n) {
     int local[60000];                                         // 240 KB
     local[n] = y[0], local[n / 2] = 3;
     y[threadIdx.x] = local[n] + local[n / 2];
 }
-extern "C" __global__ void prints(int* y) { printf("%s\n", (const char*)(long)(y[0] + 8)); }  // no text
+extern "C" __global__ void prints(int* y) { printf("%s\n", (char*)(y[0] + 8l)); }  // no text
 extern "C" __global__ void endless(int* y) {
     while (((volatile int*)y)[0] == 0) {}
 }
@@ -312,12 +313,23 @@ def test_ctrl_c_leaves_an_endless_loop(astray, capfd, name, checked):
     kernel = astray.get_function(name)
     for _ in range(2):
         timer = threading.Timer(0.15, signal.raise_signal, (signal.SIGINT,))
-        with checking() if checked else contextlib.nullcontext(), pytest.raises(KeyboardInterrupt):
-            if checked:
-                kernel.module.library(True, "native")
+        kernel.module.library(checked, "native")  # compiled before the timer starts
+        with checking() if checked else contextlib.nullcontext():
             timer.start()
-            kernel((2,), (64,), (np.zeros(4, np.int32),))
+            with pytest.raises(KeyboardInterrupt):
+                kernel((2,), (64,), (np.zeros(4, np.int32),))
     kernel((1,), (4,), (np.ones(4, np.int32),))
+
+
+def test_an_unchecked_overrun_hurts_nobody(astray):
+    memory = np.zeros(200, np.int32)
+    with pytest.raises(
+        EmulatorError, match=r"beyond: elements outside argument 1 \(int\*, .*\(64,\)"
+    ):
+        astray.get_function("beyond")((1,), (64,), (memory[64:128],))
+    assert memory[64:128].all()
+    assert not memory[:64].any()
+    assert not memory[128:].any()
 
 
 def test_threads_of_python_check_each_their_own(astray):

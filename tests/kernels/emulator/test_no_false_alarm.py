@@ -1,4 +1,4 @@
-"""Kernels that are right, in ways that a checker may take for wrong: not one finding, in any order."""
+"""Kernels that are right, in ways that a checker may take for wrong: no finding, in any order."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,9 @@ extern "C" __global__ void best(const double* x, int* y) {
     }
     y[t] = s[0].place;
 }
-__device__ float2 turned(float2 a, float2 b) { return make_float2(a.x * b.x - a.y * b.y, a.x * b.y); }
+__device__ float2 turned(float2 a, float2 b) {
+    return make_float2(a.x * b.x - a.y * b.y, a.x * b.y);
+}
 __device__ float length(float2 a) { return a.x * a.x + a.y * a.y; }
 __device__ int depth(int n) { return n < 1 ? 0 : 1 + depth(n - 1); }
 extern "C" __global__ void structures(const double* x, int* y) {
@@ -84,7 +86,7 @@ extern "C" __global__ void returned_too_early(const double* x, int* y) {
     if (threadIdx.x >= 39) return;
     y[threadIdx.x] = __shfl_down_sync(0xffffffff, 1, 4);                 // wants lane 7
 }
-extern "C" __global__ void waits(const double* x, int* y) {             // a lane far ahead of others
+extern "C" __global__ void waits(const double* x, int* y) {              // one lane far ahead
     __shared__ volatile int turn;
     if (threadIdx.x == 0) turn = 0;
     __syncthreads();
