@@ -137,7 +137,7 @@ struct emu_worker {
     void perform(int first, unsigned mask);
     bool settle_without(int first);  // the lanes of a warp that have returned
     bool settle();  // with an empty queue: let lanes that asked who is active go on
-    void explain();
+    void explain();  // who waits for whom (explain.cpp)
     [[noreturn]] void fail(const char *kind, emu::Site site, std::string message);
     void leave_if_stopped();  // where a signal could not
     [[noreturn]] void overflow(const void *pc);  // of the current thread's stack
@@ -153,5 +153,6 @@ struct Busy {
 };
 extern thread_local emu_worker *current_worker;
 std::string place(uint3 index);
+const char *operation_name(int operation);  // of a warp
 extern const char *const stack_overflow;  // a message
 }  // namespace emu
