@@ -6,4 +6,4 @@ from minillm.cli import prepared, run
 from minillm_kernels.cli import cli
 
 if __name__ == "__main__":
-    sys.exit(prepared(lambda: run(command=cli, name="minillm_kernels")))
+    sys.exit(prepared(lambda: run(command=cli, name="python -m minillm_kernels")))

@@ -13,11 +13,7 @@ from minillm_kernels.require import emulated, library, require_gpu
 if emulated():
     _device = Simulated()
 else:
-    require_gpu(
-        "cupy",
-        minimum=(7, 5),
-        instead="MINILLM_EMULATE=1 in the environment runs the kernels on the CPU, slowly",
-    )
+    require_gpu("cupy", minimum=(7, 5))
     _device = GPU(library("cupy", "cupy"), UpdateOnGPU)
 
 importlib.import_module("minillm_kernels.cuda.pairs")

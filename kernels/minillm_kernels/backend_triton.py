@@ -27,11 +27,7 @@ torch, _ = library("torch", "triton"), library("triton", "triton")
 if interpreted():
     _device = Simulated(_optimizer)
 else:
-    require_gpu(
-        "triton",
-        minimum=(7, 5),
-        instead="TRITON_INTERPRET=1 in the environment runs the kernels on the CPU, slowly",
-    )
+    require_gpu("triton", minimum=(7, 5))
     if not torch.cuda.is_available():
         raise UserError(
             "the triton backend needs PyTorch with CUDA, "

@@ -8,6 +8,12 @@ from minillm.errors import UserError
 __all__ = ["INSTALL", "compute_capability", "emulated", "interpreted", "library", "require_gpu"]
 
 INSTALL = 'pip install "minillm-numpy[gpu]"'
+# backend -> how its kernels run on a CPU, and what that needs
+WITHOUT_A_GPU = {
+    "cupy": "Without a GPU: MINILLM_EMULATE=1 runs its kernels on the CPU, slowly (needs g++)",
+    "triton": "Without a GPU: TRITON_INTERPRET=1 runs its kernels on the CPU, slowly "
+    "(needs torch and triton)",
+}
 LIBRARIES = {"cupy": "CuPy", "torch": "PyTorch", "triton": "Triton"}
 
 
@@ -37,18 +43,18 @@ def library(name, backend):
     except ImportError as error:
         why = "is not installed" if getattr(error, "name", None) == name else f"fails: {error}"
         raise UserError(
-            f"the {backend} backend needs {LIBRARIES[name]}, which {why}. On Linux: {INSTALL}"
+            f"the {backend} backend needs {LIBRARIES[name]}, which {why}. On Linux with an NVIDIA "
+            f"GPU: {INSTALL}. {WITHOUT_A_GPU[backend]}"
         ) from None
 
 
-def require_gpu(backend, *, minimum, instead):
+def require_gpu(backend, *, minimum):
     """Make sure that there is an NVIDIA GPU, and one of at least this compute capability.
 
     Parameters
     ----------
     backend : str, for the message
     minimum : (int, int), the least compute capability
-    instead : str, how to run the backend without a GPU
 
     Raises
     ------
@@ -61,16 +67,19 @@ def require_gpu(backend, *, minimum, instead):
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise UserError(
             f"the {backend} backend needs an NVIDIA GPU, and none can be used here "
-            f"({_reason(error)}). {instead}"
+            f"({_reason(error)}). {WITHOUT_A_GPU[backend]}"
         ) from None
     if count == 0:
-        raise UserError(f"the {backend} backend needs an NVIDIA GPU, and there is none. {instead}")
+        raise UserError(
+            f"the {backend} backend needs an NVIDIA GPU, and there is none. "
+            f"{WITHOUT_A_GPU[backend]}"
+        )
     came = compute_capability(cupy)
     if came < minimum:
         name = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode()
         raise UserError(
             f"the {backend} backend needs a GPU of compute capability {_dotted(minimum)} or more, "
-            f"and this {name} has {_dotted(came)}. {instead}"
+            f"and this {name} has {_dotted(came)}. {WITHOUT_A_GPU[backend]}"
         )
 
 

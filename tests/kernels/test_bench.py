@@ -173,6 +173,8 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
     assert "was rehearsed" in capsys.readouterr().err
     assert command("bench", "--rehearse", "--match", "quantum") == 2
     assert "no row matches 'quantum'; there are: matmul, " in capsys.readouterr().err
+    assert command("bench", "--rehearse", "--rows", "gelu,bogus") == 2
+    assert "there is no row 'bogus'; there are: matmul, " in capsys.readouterr().err
     assert command("bench") == 2
     assert "unset TRITON_INTERPRET and MINILLM_EMULATE" in capsys.readouterr().err
     assert command("compile") == 2

@@ -87,19 +87,22 @@ def fake_cupy(count, capability="37"):
             fake_cupy("cudaErrorNoDevice: no CUDA-capable device"),
             r"none can be used here \(no CUDA-c",
         ),
-        (fake_cupy(0), "there is none. Do this instead"),
-        (fake_cupy(1), r"compute capability 7\.5 or more, and this Tesla K80 has 3\.7\. Do this"),
+        (fake_cupy(0), "there is none. Without a GPU: MINILLM_EMULATE=1"),
+        (
+            fake_cupy(1),
+            r"compute capability 7\.5 or more, and this Tesla K80 has 3\.7\. Without",
+        ),
     ],
 )
 def test_a_missing_or_too_old_gpu_is_one_line(cupy, message, monkeypatch):
     monkeypatch.setattr(require, "library", lambda name, backend: cupy)
     with pytest.raises(UserError, match=message):
-        require.require_gpu("cupy", minimum=(7, 5), instead="Do this instead")
+        require.require_gpu("cupy", minimum=(7, 5))
 
 
 def test_a_gpu_that_is_new_enough_passes(monkeypatch):
     monkeypatch.setattr(require, "library", lambda name, backend: fake_cupy(1, "120"))
-    require.require_gpu("cupy", minimum=(9, 0), instead="")
+    require.require_gpu("cupy", minimum=(9, 0))
     assert require.compute_capability(fake_cupy(1, "120")) == (12, 0)
 
 

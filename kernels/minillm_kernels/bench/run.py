@@ -51,6 +51,10 @@ def select(match, keys=None):
         when none does.
     """
     rows = [row for row in all_rows() if match.lower() in f"{row.key} {row.work}".lower()]
+    unknown = sorted(set(keys or ()) - {row.key for row in all_rows()})
+    if unknown:
+        known = ", ".join(row.key for row in all_rows())
+        raise UserError(f"there is no row {unknown[0]!r}; there are: {known}")
     rows = [row for row in rows if keys is None or row.key in keys]
     if not rows:
         known = ", ".join(row.key for row in all_rows())

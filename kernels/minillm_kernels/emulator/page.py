@@ -28,6 +28,8 @@ def render(report, sources):
     """
     count = len(report.findings)
     what = "nothing wrong was found" if not count else f"{count} finding{'s' * (count != 1)}"
+    if not report.launches:
+        what = "nothing can be said"
     launches = f"{report.launches} launch{'es' * (report.launches != 1)} checked"
     parts = [f"<p><b>{what}</b> &nbsp; {launches}, seed {report.seed}</p>"]
     files = dict.fromkeys([f.file for f in report.findings] + [c.file for c in report.lines])

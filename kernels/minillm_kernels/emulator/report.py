@@ -203,6 +203,8 @@ class Report:
 
     def __str__(self):
         launches = f"{self.launches} launch{'es' * (self.launches != 1)} checked, seed {self.seed}"
+        if not self.launches:
+            return "no launch was checked: nothing can be said"
         rows = [launches + (": nothing wrong was found" if not self.findings else "")]
         rows += [str(finding) for finding in self.findings]
         rows += [str(count) for count in self.lines]

@@ -1,7 +1,6 @@
 """Triton kernels, an op a file; importing this package registers their pairs under "triton"."""
 
 import importlib
-import importlib.util
 
 OPS = (
     "add_layer_norm",
@@ -27,5 +26,4 @@ OPS = (
 )
 
 for _op in OPS:
-    if importlib.util.find_spec(f"{__name__}.{_op}"):
-        importlib.import_module(f"{__name__}.{_op}")
+    importlib.import_module(f"{__name__}.{_op}")

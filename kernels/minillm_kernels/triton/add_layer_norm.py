@@ -2,7 +2,8 @@
 
 Apart, the sum reads 2 N C and writes N C elements, and the norm reads and writes N C again: 5 N C.
 Together they read 2 N C and write 2 N C. Backward adds the upstream gradient of the sum as it
-writes dx, and reads 3 N C and writes N C in place of 4 N C and 2 N C. The kernels are in _norm.py.
+writes dx, and reads 3 N C and writes N C in place of 4 N C and 2 N C. The kernels are in
+_norm_kernels.py.
 """
 
 from minillm.ops._op import register

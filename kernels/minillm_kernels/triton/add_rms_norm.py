@@ -1,6 +1,6 @@
 """A residual sum and its RMS norm in one pass (Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4).
 
-What that saves is counted in add_layer_norm.py. The kernels are in _norm.py.
+What that saves is counted in add_layer_norm.py. The kernels are in _norm_kernels.py.
 """
 
 from minillm.ops._op import register

@@ -1,7 +1,7 @@
 """Layer normalisation (Ba, Kiros & Hinton 2016, arXiv:1607.06450, eq. 4) in Triton.
 
-The kernels are in _norm.py. Forward reads and writes N C elements, backward reads 2 N C and writes
-N C: at 8 operations or so for each element the memory decides.
+The kernels are in _norm_kernels.py. Forward reads and writes N C elements, backward reads 2 N C and
+writes N C: at 8 operations or so for each element the memory decides.
 """
 
 from minillm.ops._op import register

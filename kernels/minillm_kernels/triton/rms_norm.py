@@ -1,7 +1,7 @@
 """Root-mean-square normalisation (Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4) in Triton.
 
-The kernels are in _norm.py, without their centring. Forward reads and writes N C elements, backward
-reads 2 N C and writes N C.
+The kernels are in _norm_kernels.py, without their centring. Forward reads and writes N C elements,
+backward reads 2 N C and writes N C.
 """
 
 from minillm.ops._op import register

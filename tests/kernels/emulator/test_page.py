@@ -53,3 +53,11 @@ def test_nothing_wrong():
     report, page = page_of(code)
     assert report.findings == []
     assert "nothing wrong was found" in page
+
+
+def test_a_block_that_checked_nothing_says_so():
+    with checking() as report:
+        pass
+    assert str(report) == "no launch was checked: nothing can be said"
+    assert "nothing can be said" in report._repr_html_()
+    assert "nothing wrong" not in report._repr_html_()
