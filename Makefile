@@ -17,7 +17,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
-KERNELS = -n auto --dist loadfile tests/kernels
+KERNELS = tests/kernels/triton tests/kernels/cuda tests/kernels/emulator
 PIPFLAGS ?=
 INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check $(PIPFLAGS) -c constraints.txt
 
@@ -30,8 +30,8 @@ demo: $(VENV)/.core
 	$(VENV)/bin/minillm demo $(ARGS)
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest $(if $(ARGS),$(ARGS),--ignore=tests/kernels)
-	$(if $(ARGS),,$(VENV)/bin/python -m pytest $(KERNELS))
+	$(VENV)/bin/python -m pytest $(if $(ARGS),$(ARGS),$(KERNELS:%=--ignore=%))
+	$(if $(ARGS),,$(VENV)/bin/python -m pytest -n auto --dist loadfile $(KERNELS))
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
