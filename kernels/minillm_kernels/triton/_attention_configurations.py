@@ -139,9 +139,13 @@ CASES = [
     Case(FULL, 64, arches=(90,)),
     Case(HALF, 64, masked=True, arches=(80, 90)),
 ]
-# Claimed to need no stack: all of sm_75 and sm_90 but this one, which triton 3.6 compiles without,
-# 3.9 with up to 112 bytes. On sm_80 one compiler or the other spills up to 32 bytes in some tiles.
-SPILLS = ("forward", 128, True, "BLOCK_T=128 BLOCK_S=128 OVERLAP=True warps=8 stages=2")
+# Claimed to need no stack: all of sm_75 and sm_90 but these. Triton 3.6 compiles both without, 3.9
+# the first with up to 112 bytes, 3.7 the second with 8. On sm_80 one compiler or the other spills up
+# to 32 bytes in some tiles.
+SPILLS = {
+    ("forward", 128, True, "BLOCK_T=128 BLOCK_S=128 OVERLAP=True warps=8 stages=2"),
+    ("keys", 64, True, "BLOCK_T=128 BLOCK_S=64 ONE_LOOP=True warps=4 stages=2"),
+}
 
 
 def attention_configurations():
@@ -160,7 +164,7 @@ def attention_configurations():
             for arch in case.arches:
                 choices = kernel.choices_for(arguments, arch)
                 for choice in choices[:1] if case.once else choices:
-                    known = (name, case.size, case.tma, choice.name) == SPILLS or arch == 80
+                    known = (name, case.size, case.tma, choice.name) in SPILLS or arch == 80
                     claims = {"no_spills": not known, "expects": WANTED if case.tma else ()}
                     refused = NO_BF16 if case.dtype == BF16 else {}
                     label = f"{name} sm_{arch} {case.name}"
