@@ -139,9 +139,9 @@ CASES = [
     Case(FULL, 64, arches=(90,)),
     Case(HALF, 64, masked=True, arches=(80, 90)),
 ]
-# Claimed to need no stack: all of sm_75 and sm_90 but these. Triton 3.6 compiles both without, 3.9
-# the first with up to 112 bytes, 3.7 the second with 8. On sm_80 one compiler or the other spills up
-# to 32 bytes in some tiles.
+# Claimed to need no stack: all of sm_75 and sm_90 but these. Triton 3.6 compiles both without one,
+# 3.9 the first with up to 112 bytes, 3.7 the second with 8. On sm_80 one compiler or the other
+# spills up to 32 bytes in some tiles.
 SPILLS = {
     ("forward", 128, True, "BLOCK_T=128 BLOCK_S=128 OVERLAP=True warps=8 stages=2"),
     ("keys", 64, True, "BLOCK_T=128 BLOCK_S=64 ONE_LOOP=True warps=4 stages=2"),
