@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from minillm_kernels.limits import MAX_GRID
 from minillm_kernels.memory import OutOfDeviceMemory, allocating
 from minillm_kernels.require import interpreted
 
@@ -28,7 +29,6 @@ __all__ = [
 ]
 
 _INTERPRETER = threading.RLock()
-GRID_LIMITS = (2**31 - 1, 65535, 65535)  # CUDA C Programming Guide, table of technical limits
 
 
 def _forward(forward):
@@ -140,7 +140,7 @@ def check_grid(op_name, grid):
     ValueError
         naming the axis, the number of blocks and the limit.
     """
-    for axis, (blocks, limit) in enumerate(zip(grid, GRID_LIMITS, strict=False)):
+    for axis, (blocks, limit) in enumerate(zip(grid, MAX_GRID, strict=False)):
         if blocks > limit:
             raise ValueError(
                 f"{op_name}: needs {blocks} blocks along axis {axis} of the grid, "

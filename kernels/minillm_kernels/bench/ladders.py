@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from minillm_kernels.bench.row import Case, Row
+from minillm_kernels.bench.row import Case, Row, carried
 from minillm_kernels.cuda import attention, cross_entropy, layer_norm, matmul, softmax
 
 __all__ = ["ROWS"]
@@ -19,15 +19,6 @@ PLAIN = matmul.RUNGS[:7]
 TENSOR = matmul.RUNGS[7:]
 ATTENTION_PLAIN = [rung for rung in attention.RUNGS if "float32" in rung.dtypes]
 ATTENTION_TENSOR = [rung for rung in attention.RUNGS if "float16" in rung.dtypes]
-
-
-def carried(tensor):
-    """A tensor as the array of the same memory that a rung's launcher takes."""
-    if not tensor.is_cuda:
-        return tensor.numpy()
-    import cupy
-
-    return cupy.from_dlpack(tensor)
 
 
 def lent(result):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Case", "Place", "Row", "random_tensor"]
+__all__ = ["Case", "Place", "Row", "carried", "random_tensor"]
 
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -128,3 +128,12 @@ def random_tensor(shape, dtype, device, seed, scale=1.0):
     generator = torch.Generator(device).manual_seed(seed)
     values = torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
     return values.mul_(scale).to(dtype)
+
+
+def carried(tensor):
+    """A tensor as the array of the same memory that ops and rungs take: CuPy's or NumPy's."""
+    if not tensor.is_cuda:
+        return tensor.numpy()
+    import cupy
+
+    return cupy.from_dlpack(tensor)

@@ -11,7 +11,7 @@ import minillm
 from minillm.models import gpt
 from minillm.optim import AdamW
 from minillm.tree import leaves
-from minillm_kernels.bench.row import Case, Row
+from minillm_kernels.bench.row import Case, Row, carried
 from minillm_kernels.bench.vendor import products_by
 from minillm_kernels.precision import precision
 
@@ -73,11 +73,11 @@ class OurStep:
         self.config, self.products = config, products
         with minillm.backend("triton"):
             device = minillm.device()
-        self.ids, self.targets = (_carried(t) for t in (ids, targets))
+        self.ids, self.targets = (carried(t) for t in (ids, targets))
         self.params = device.put(gpt.init(config, np.random.default_rng(0)))
         self.rule = FusedAdamW(AdamW(RATE, betas=BETAS, weight_decay=DECAY))
         self.state = self.rule.init(self.params, on_device=place.real)
-        self.one = _carried(torch.ones((), device=ids.device))
+        self.one = carried(torch.ones((), device=ids.device))
         self.loss = None
 
     def __call__(self):
@@ -88,15 +88,6 @@ class OurStep:
             grads = gpt.loss.backward(self.one, cache)
             self.rule.update(self.params, grads, self.state, RATE)
         return ()
-
-
-def _carried(tensor):
-    """A tensor as the array that minillm's ops take on this device: CuPy's or NumPy's."""
-    if not tensor.is_cuda:
-        return tensor.numpy()
-    import cupy
-
-    return cupy.from_dlpack(tensor)
 
 
 class Block(nn.Module):

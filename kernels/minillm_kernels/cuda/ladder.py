@@ -22,6 +22,7 @@ import numpy as np
 
 from minillm.errors import UserError
 from minillm_kernels.cuda.compiler import compile_cubin
+from minillm_kernels.limits import MAX_GRID
 
 __all__ = [
     "LADDERS",
@@ -36,7 +37,6 @@ __all__ = [
 ]
 
 NONE = MappingProxyType({})
-MAX_GRID = (2**31 - 1, 65535, 65535)  # CUDA C++ Programming Guide, "Technical Specifications"
 MAX_THREADS = 1024
 HEADERS = "pip install nvidia-cuda-runtime nvidia-cuda-crt nvidia-cuda-cccl"
 PLAIN_SHARED = 48 * 1024  # bytes of shared memory that a block may ask for without a word first

@@ -14,10 +14,10 @@ from minillm.cores import available_cores
 from minillm_kernels.emulator.arguments import RawParameter
 from minillm_kernels.emulator.build import DYNAMIC_BYTES, STATIC_BYTES, build_runtime
 from minillm_kernels.emulator.errors import EmulatorError
+from minillm_kernels.limits import MAX_GRID
 
 __all__ = ["Settings", "coordinates", "emulator_settings", "lines_of", "run", "settings"]
 
-MAX_GRID = (2**31 - 1, 65535, 65535)  # CUDA C++ Programming Guide, "Technical Specifications"
 MAX_BLOCK = (1024, 1024, 64)
 MAX_THREADS = 1024
 MAX_WORKERS = 16  # each maps 2048 pieces of memory for its stacks; Linux allows 65530 in all

@@ -27,7 +27,7 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
 from triton.runtime import _allocation
 
-from minillm_kernels.arrays import GRID_LIMITS
+from minillm_kernels.limits import MAX_GRID
 from minillm_kernels.triton import _device
 from minillm_kernels.triton._compile import SHARED_LIMIT, _resources
 from minillm_kernels.triton._tune import Tuned
@@ -148,7 +148,7 @@ class Launcher:
             scratch = _allocation._allocator.get()(size, metadata.global_scratch_align, stream)
             if scratch.data_ptr() % metadata.global_scratch_align:
                 raise ValueError(f"{metadata.name}: scratch memory is not aligned")
-        if any(not 1 <= n <= most for n, most in zip(grid, GRID_LIMITS, strict=True)):
+        if any(not 1 <= n <= most for n, most in zip(grid, MAX_GRID, strict=True)):
             raise ValueError(f"{metadata.name}: a grid of {grid}")
         made = Launch(metadata.name, grid, metadata.num_warps, metadata.shared, *function)
         self.dry.launches.append(made)

@@ -32,7 +32,8 @@ from minillm_kernels.triton._lists import (
     named_tensors,
 )
 from minillm_kernels.triton._rows import accumulator, check_type
-from minillm_kernels.triton.global_norm import TRITON_TYPES, global_norm
+from minillm_kernels.triton._sums import TL
+from minillm_kernels.triton.global_norm import global_norm
 
 __all__ = ["FusedAdamW"]
 
@@ -284,9 +285,9 @@ class FusedAdamW:
             cut.table,
             hyper,
             FIELDS=FIELDS,
-            WEIGHT=TRITON_TYPES[weight],
-            GRADIENT=TRITON_TYPES[gradient],
-            COPY=None if copy is None else TRITON_TYPES[copy],
+            WEIGHT=TL[weight],
+            GRADIENT=TL[gradient],
+            COPY=None if copy is None else TL[copy],
             ALIGNED=aligned(tensors),
             BETA1=self.rule.betas[0],
             BETA2=self.rule.betas[1],

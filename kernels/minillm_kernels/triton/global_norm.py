@@ -19,16 +19,11 @@ from minillm_kernels.arrays import check_grid
 from minillm_kernels.triton._compile import Configuration
 from minillm_kernels.triton._lists import AddressTables, aligned, chunks_of, named_tensors
 from minillm_kernels.triton._rows import accumulator, check_type, power_of_two
+from minillm_kernels.triton._sums import TL
 
 __all__ = ["GlobalNorm", "global_norm"]
 
 BLOCK, BLOCKS = 4096, 8  # elements read at once by a program, and how many times
-TRITON_TYPES = {
-    torch.float16: tl.float16,
-    torch.bfloat16: tl.bfloat16,
-    torch.float32: tl.float32,
-    torch.float64: tl.float64,
-}
 
 
 @triton.jit
@@ -123,7 +118,7 @@ class GlobalNorm:
                     chunks[dtype].table,
                     parts,
                     first,
-                    TYPE=TRITON_TYPES[dtype],
+                    TYPE=TL[dtype],
                     ALIGNED=aligned(group),
                     ACC=accumulator(dtype),
                     BLOCK=BLOCK,
