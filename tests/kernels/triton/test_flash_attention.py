@@ -217,7 +217,7 @@ def test_errors(place, change, message):
 
 
 def test_more_blocks_than_the_grid_allows(place, monkeypatch):
-    monkeypatch.setattr(arrays, "GRID_LIMITS", (3, 3, 3))
+    monkeypatch.setattr(arrays, "MAX_GRID", (3, 3, 3))
     q = torch.ones(1, 4, 5, 32, device=place.device)
     with pytest.raises(ValueError, match="needs 4 blocks along axis 0 of the grid"):
         flash_attention(q, q, q)
