@@ -3,6 +3,7 @@
 from minillm.viz.attention import attention_maps, attention_weights, token_names
 from minillm.viz.curves import learning_curves, loss_curve
 from minillm.viz.languages import bytes_per_token, bytes_per_token_bars, bytes_per_token_table
+from minillm.viz.source import show_source
 from minillm.viz.style import save
 from minillm.viz.tokens import TokenView
 
@@ -16,5 +17,6 @@ __all__ = [
     "learning_curves",
     "loss_curve",
     "save",
+    "show_source",
     "token_names",
 ]

@@ -14,7 +14,17 @@ from matplotlib.figure import Figure
 
 from minillm.files import write_bytes
 
-__all__ = ["COLOURS", "GREY", "fonts", "new_figure", "printable", "save", "spread"]
+__all__ = [
+    "COLOURS",
+    "GREY",
+    "Picture",
+    "as_png",
+    "fonts",
+    "new_figure",
+    "printable",
+    "save",
+    "spread",
+]
 
 # Okabe & Ito 2008, "Color Universal Design", in an order in which neighbours differ in lightness;
 # without their yellow, which is too pale for lines on white.
@@ -39,9 +49,23 @@ MISSING = "□"
 SIGNS = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "↵"}
 
 
+class Picture(Figure):
+    """A Figure that shows itself in a notebook, where only pyplot's would."""
+
+    def _repr_png_(self):
+        return as_png(self)
+
+
 def new_figure(width, height):
     """An empty figure of so many inches, laid out so that labels never overlap the plots."""
-    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+    return Picture(figsize=(width, height), dpi=150, layout="constrained")
+
+
+def as_png(figure):
+    """The bytes of a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", facecolor="white")
+    return buffer.getvalue()
 
 
 def save(figure, path):
@@ -52,9 +76,7 @@ def save(figure, path):
     UserError
         if the file cannot be written.
     """
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white")
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, as_png(figure))
 
 
 @functools.cache

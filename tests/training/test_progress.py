@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from minillm.training.progress import Progress, in_notebook
+from minillm.training.progress import Progress, in_notebook, track
 
 LINE = {
     "step": 20,
@@ -74,3 +74,56 @@ def test_a_kernel_is_a_notebook_and_a_shell_is_not(monkeypatch):
         module = types.SimpleNamespace(get_ipython=lambda shell=shell: shell)
         monkeypatch.setitem(sys.modules, "IPython", module)
         assert in_notebook() is expected
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """Stands for a Jupyter kernel: a list of all that was displayed, in its order."""
+    shown = []
+
+    class Handle:
+        def update(self, bundle, raw):
+            shown.append(bundle)
+
+    def display(bundle, raw, display_id):
+        assert (raw, display_id) == (True, True)
+        shown.append(bundle)
+        return Handle()
+
+    monkeypatch.setattr("minillm.training.progress.in_notebook", lambda: True)
+    monkeypatch.setattr("minillm.training.progress.EVERY", 0)
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(display=display))
+    return shown
+
+
+def test_a_bar_in_a_notebook_leaves_nothing_behind(notebook, capsys):
+    progress = Progress(100, start=10)
+    progress.advance(15)
+    progress.show(LINE)
+    progress.advance(55)
+    progress.close()
+    texts = [bundle["text/plain"] for bundle in notebook]
+    assert texts[0] == "10/100"
+    assert texts[1].startswith("15/100  0:0")
+    assert "loss 2.346" in texts[2]
+    assert 'value="55" max="100"' in notebook[-2]["text/html"]
+    assert set(notebook[-1].values()) == {""}
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("total", [3, None])
+def test_tracking_gives_every_item_and_cleans_up_after_an_error_too(notebook, total):
+    items = [5, 6, 7] if total else (n for n in (5, 6, 7))
+    assert list(track(items, "<b>")) == [5, 6, 7]
+    assert "&lt;b&gt;" in notebook[0]["text/html"]
+    assert notebook[3]["text/plain"].startswith("<b>  3/3" if total else "<b>  3")
+    assert set(notebook[-1].values()) == {""}
+    with pytest.raises(ZeroDivisionError):
+        sum(1 / item for item in track([1, 0]))
+    assert set(notebook[-1].values()) == {""}
+
+
+def test_tracking_in_a_file_is_silent(capsys):
+    assert list(track(range(3), "what")) == [0, 1, 2]
+    assert capsys.readouterr() == ("", "")
