@@ -18,7 +18,7 @@ from minillm.errors import UserError
 from minillm.viz.style import SIGNS
 from minillm.viz.tokens_picture import draw
 
-__all__ = ["TokenView", "visible"]
+__all__ = ["TokenView", "pieces", "visible"]
 
 # Light backgrounds for black letters, neighbours unlike one another to colour-blind readers too.
 BACKGROUNDS = ("#c6dcf2", "#fbdcb5", "#c5e8d5", "#f3d3e3", "#eee8aa", "#dcdcdc")
@@ -144,10 +144,15 @@ class TokenView:
         figure : matplotlib Figure
         """
         blocks = [(name, self.heading(name), pieces) for name, pieces in self.pieces.items()]
-        return draw(blocks, BACKGROUNDS, UNKNOWN, ids=self.ids, width=width, title=title)
+        return draw(blocks, _paint, ids=self.ids, width=width, title=title)
 
     def __repr__(self):
         return self.terminal(colour=False)
+
+
+def _paint(piece, place):
+    edge = UNKNOWN if piece.unknown else None
+    return BACKGROUNDS[place % len(BACKGROUNDS)], edge or "black", edge
 
 
 def pieces(text, tokenizer, *, special=()):

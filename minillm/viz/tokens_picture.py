@@ -14,17 +14,18 @@ SIZE, SMALL = 10, 6  # points, of a token's letters and of its number
 MOST = 1500  # tokens drawn of each tokenizer; more could not be read
 
 
-def draw(blocks, backgrounds, unknown, *, ids, width, title):
-    """The figure of `TokenView.figure`.
+def draw(blocks, paint, *, ids, width, title, room=0):
+    """The figure of `TokenView.figure`; its axes count points, from the upper left corner.
 
     Parameters
     ----------
     blocks : list of (name, heading, list of Piece)
-    backgrounds : colours that take turns
-    unknown : the colour of an unknown token's letters
+    paint : function of a Piece and its place -> (background, colour of the letters, colour of the
+        dashed edge or None)
     ids : bool, whether numbers stand below the tokens
     width : float, inches
     title : str or None
+    room : float, points left empty at the bottom
     """
     measure = _Measure(width)
     line = LINE + (8 if ids else 0)
@@ -34,7 +35,7 @@ def draw(blocks, backgrounds, unknown, *, ids, width, title):
         boxes, lines = _lines(pieces, measure, width * POINTS - MARGIN, ids)
         laid += [(down + HEAD + row * line, *box) for row, *box in boxes]
         down += HEAD + lines * line + 10
-    height = (down + MARGIN - 10) / POINTS
+    height = (down + room + MARGIN - 10) / POINTS
     figure = new_figure(width, height)
     figure.set_layout_engine("none")  # all is laid out already
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width * POINTS), ylim=(height * POINTS, 0))
@@ -51,8 +52,8 @@ def draw(blocks, backgrounds, unknown, *, ids, width, title):
             style = {"fontsize": SIZE, "color": GREY, "family": fonts()}
             axes.text(left + (2 if piece else 0), top + 12, text, **style)
         else:
-            colours = backgrounds[place % len(backgrounds)], unknown if piece.unknown else None
-            _box(axes, (left, top, wide), text, colours, str(piece.id) if ids else "")
+            number = str(piece.id) if ids else ""
+            _box(axes, (left, top, wide), text, paint(piece, place), number)
     return figure
 
 
@@ -82,7 +83,7 @@ def _lines(pieces, measure, right, ids):
 
 def _box(axes, place, text, colours, number):
     left, top, wide = place
-    background, mark = colours
+    background, ink, edge = colours
     axes.add_patch(
         FancyBboxPatch(
             (left + 1, top + 1),
@@ -90,14 +91,14 @@ def _box(axes, place, text, colours, number):
             14,
             boxstyle="round,pad=1,rounding_size=2.5",
             facecolor=background,
-            edgecolor=mark or "none",
+            edgecolor=edge or "none",
             linestyle="--",
             linewidth=0.8,
         )
     )
     style = {"ha": "center", "family": fonts()}
     middle = left + wide / 2
-    axes.text(middle, top + 12, text, fontsize=SIZE, color=mark or "black", **style)
+    axes.text(middle, top + 12, text, fontsize=SIZE, color=ink, **style)
     axes.text(middle, top + 22.5, number, fontsize=SMALL, color=GREY, **style)
 
 
