@@ -13,7 +13,8 @@ from minillm.cli.options import OneOf, Wholes, flag_of
 __all__ = ["COUNTED", "MODELS", "SETTINGS", "TOKENIZERS", "Setting", "options"]
 
 RECURRENT = ("rnn", "lstm", "gru")
-NEURAL = ("gpt", *RECURRENT)
+NEURAL = ("gpt", *RECURRENT, "neural-ngram")
+LAYERED = ("gpt", *RECURRENT)
 COUNTED = ("ngram", "unigram", "uniform")
 NGRAM = ("ngram",)
 SMOOTHINGS = (
@@ -47,7 +48,7 @@ class Setting:
 
 SETTINGS = {
     "The model": [
-        Setting("n_layer", int, NEURAL, "Layers.", "gpt 4, others 2"),
+        Setting("n_layer", int, LAYERED, "Layers.", "gpt 4, others 2"),
         Setting("n_embd", int, NEURAL, "Channels: of the GPT, of the others' embedding.", 128),
         Setting("n_head", int, ("gpt",), "Attention heads.", 4),
         Setting("n_kv_head", int, ("gpt",), "Heads of keys and values. [default: --n-head]"),
@@ -58,12 +59,15 @@ SETTINGS = {
             "position", ("learned", "rotary"), ("gpt",), "Positions; LLaMA's: rotary.", "learned"
         ),
         Setting("bias", bool, ("gpt",), "Linear layers have a bias.", True),
-        Setting("n_hidden", int, RECURRENT, "Channels of the hidden state.", 128),
-        Setting("tied", bool, NEURAL, "One array embeds and predicts.", "gpt yes, others no"),
+        Setting(
+            "n_hidden", int, (*RECURRENT, "neural-ngram"), "Channels of the hidden state.", 128
+        ),
+        Setting("tied", bool, LAYERED, "One array embeds and predicts.", "gpt yes, others no"),
+        Setting("direct", bool, ("neural-ngram",), "The embeddings score tokens too.", False),
         Setting("dropout", float, NEURAL, "Share of activations set to zero in training.", 0.0),
     ],
     "The n-gram model": [
-        Setting("order", int, NGRAM, "Tokens in the longest n-gram.", 5),
+        Setting("order", int, ("ngram", "neural-ngram"), "Tokens in the longest n-gram.", 5),
         Setting("smoothing", SMOOTHINGS, NGRAM, "Who gets what was not seen.", SMOOTHINGS[0]),
         Setting("k", float, NGRAM, "add-k: added to every count. [default: 1]"),
         Setting(

@@ -77,7 +77,8 @@ EXAMPLE = """\
 @backend_option
 @options
 def train(model, out, resume, backend, arpa, **given):
-    """Train MODEL on a text: gpt, rnn, lstm or gru; or count one: ngram, unigram or uniform.
+    """Train MODEL on a text: gpt, rnn, lstm, gru, neural-ngram; or count one: ngram,
+    unigram, uniform.
 
     Ctrl-C ends a run with a checkpoint. The folder keeps the newest weights in last, those of the
     best validation in best, what was measured in metrics.jsonl and its picture in curve.png.

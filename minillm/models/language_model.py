@@ -1,7 +1,7 @@
 """A neural language model in a person's hand: its kind, configuration, weights and tokenizer.
 
-The mathematics is in gpt.py and recurrent.py, as pure functions of the weights; this class only
-keeps together what belongs together, in memory and on disk.
+The mathematics is in gpt.py, recurrent.py and neural_ngram.py, as pure functions of the weights;
+this class only keeps together what belongs together, in memory and on disk.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minillm.errors import UserError
-from minillm.models import gpt, gpt_step, gpt_step_of_ops, recurrent
+from minillm.models import gpt, gpt_step, gpt_step_of_ops, neural_ngram, recurrent
 from minillm.models.baselines import Uniform, Unigram
 from minillm.models.folder import describe_folder, load_folder, save_folder
 from minillm.models.mixture import LinearMixture, LogLinearMixture
@@ -28,9 +28,10 @@ KINDS: dict[str, tuple[Any, type]] = {
     "rnn": (recurrent, recurrent.RecurrentConfig),
     "lstm": (recurrent, recurrent.RecurrentConfig),
     "gru": (recurrent, recurrent.RecurrentConfig),
+    "neural-ngram": (neural_ngram, neural_ngram.NeuralNgramConfig),
 }
 # kind -> the module with start, step and reorder
-STEPS: dict[str, Any] = {"gpt": gpt_step, "rnn": recurrent, "lstm": recurrent, "gru": recurrent}
+STEPS: dict[str, Any] = {kind: module for kind, (module, _) in KINDS.items()} | {"gpt": gpt_step}
 # ... for arrays that live elsewhere than in the computer's memory
 STEPS_OF_OPS: dict[str, Any] = {"gpt": gpt_step_of_ops}
 COUNTED: dict[str, Any] = {"ngram": NGram, "unigram": Unigram, "uniform": Uniform}
@@ -38,7 +39,7 @@ MIXED: dict[str, Any] = {m.kind: m for m in (LinearMixture, LogLinearMixture)}
 
 
 class LanguageModel:
-    """A GPT, RNN, LSTM or GRU with the tokenizer that its weights belong to.
+    """A GPT, RNN, LSTM, GRU or neural n-gram with the tokenizer that its weights belong to.
 
     Parameters
     ----------
@@ -102,12 +103,19 @@ class LanguageModel:
 
     @property
     def block(self):
-        """The longest context that a prediction can see; None: no limit."""
-        return None if self.module.STATEFUL else self.config.block_size
+        """The most tokens that can be read at once; None: no limit."""
+        return getattr(self.config, "block_size", None)
+
+    @property
+    def reach(self):
+        """How many tokens a prediction sees, where that is fixed whatever the block; else None."""
+        return getattr(self.config, "reach", None)
 
     @property
     def context(self):
         """What each prediction of `score` sees, in words."""
+        if self.reach is not None:
+            return f"{self.reach} token{'s' if self.reach > 1 else ''} before it"
         if self.block is None:
             return "every token before it"
         least = self.block // 2 + 1
@@ -142,6 +150,9 @@ class LanguageModel:
         return place.get(self.module.forward(params, ids=ids, config=self.config)[0])
 
     def _forward_from(self, ids, state):
+        if self.reach is not None:  # the state is the ids that the next predictions still see
+            seen = ids if state is None else np.concatenate([state, ids], axis=1)
+            return self._forward(seen)[:, -ids.shape[1] :], seen[:, -self.reach :]
         place = device()
         params, ids = self._params_on(place), place.put(ids)
         (logits, state), _ = self.module.forward(params, ids=ids, config=self.config, state=state)

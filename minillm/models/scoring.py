@@ -1,6 +1,7 @@
 """How surprised a neural model is by each token of a text: -log p, in nats.
 
-A recurrent model reads the whole stream and carries its state along. A GPT sees a block at a time;
+A recurrent model reads the whole stream and carries its state along; so does a neural n-gram, whose
+state is the few ids that it sees. A GPT sees a block at a time;
 its windows overlap by half, and of each only the half that no window has scored before counts, so
 that every prediction has at least half a block before it where the text has that much.
 """

@@ -21,7 +21,7 @@ from minillm.errors import UserError
         (["bench", "gpu"], "unknown command 'gpu': did you mean cpu?"),
         (["train", "gtp", "--out", "r"], "unknown model 'gtp': did you mean gpt?"),
         (["train", "bert", "--out", "r"], "unknown model 'bert': there are: gpt, gru, lstm,"),
-        (["train", "--out", "r"], "which model? there are: gpt, rnn, lstm, gru, ngram"),
+        (["train", "--out", "r"], "which model? there are: gpt, rnn, lstm, gru, neural-ngram, n"),
         (["train", "gpt"], "missing option '--out' (see minillm train --help)"),
         (
             ["train", "gpt", "--out", "r", "--stpes", 3],

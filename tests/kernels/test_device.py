@@ -36,6 +36,8 @@ def new_model(kind, **settings):
     small = {"n_layer": 2, "n_hidden": 6, "n_embd": 5}
     if kind == "gpt":
         small = {"n_layer": 2, "n_embd": 8, "n_head": 2, "block_size": 8}
+    if kind == "neural-ngram":
+        small = {"order": 3, "n_hidden": 6, "n_embd": 5}
     tokenizer = CharTokenizer.train([TEXT])
     return LanguageModel.create(kind, tokenizer, seed=3, dtype=np.float64, **(small | settings))
 
@@ -67,6 +69,7 @@ KINDS = [
     ("lstm", {}),
     ("gru", {}),
     ("rnn", {}),
+    ("neural-ngram", {"direct": True, "dropout": 0.2}),
 ]
 
 
@@ -109,7 +112,9 @@ def test_a_run_goes_on_here_that_began_elsewhere(elsewhere, tmp_path):
     assert_close(resumed.model.params, model.params, 1e4 * EPS, "resumed elsewhere,")
 
 
-@pytest.mark.parametrize(("kind", "settings"), [("gpt", {}), ("gpt", LLAMA), ("lstm", {})])
+@pytest.mark.parametrize(
+    ("kind", "settings"), [("gpt", {}), ("gpt", LLAMA), ("lstm", {}), ("neural-ngram", {})]
+)
 def test_generation_elsewhere_is_generation_here(kind, settings, elsewhere):
     model = new_model(kind, **settings)
     prompt = np.asarray(model.tokenizer.encode("the cat"))

@@ -29,6 +29,8 @@ SMALL = {
     "rnn": ("rnn", {"n_embd": 7, "n_hidden": 9, "n_layer": 2}),
     "lstm": ("lstm", {"n_embd": 7, "n_hidden": 9, "n_layer": 2}),
     "gru": ("gru", {"n_embd": 9, "n_hidden": 9, "n_layer": 1, "tied": True}),
+    "neural-ngram": ("neural-ngram", {"order": 4, "n_embd": 5, "n_hidden": 9, "direct": True}),
+    "neural-bigram": ("neural-ngram", {"order": 2, "n_embd": 5, "n_hidden": 9}),
 }
 every_model = pytest.mark.parametrize("name", SMALL)
 
@@ -51,7 +53,7 @@ def some_ids(n, seed=0):
 def last_logits(model, ids):
     """The logits after ids, by the plain forward over all of them."""
     out, _ = model.module.forward(model.params, ids=ids[None], config=model.config)
-    return (out if model.block else out[0])[0, -1]
+    return (out[0] if model.module.STATEFUL else out)[0, -1]
 
 
 def nats_of(logits, target):
@@ -235,7 +237,11 @@ def test_load_model_finds_the_counted_kinds(kind, tmp_path):
 
 def test_attributes():
     gpt, lstm = small("gpt2"), small("lstm")
-    assert (gpt.block, lstm.block) == (6, None)
+    fourgram, bigram = small("neural-ngram"), small("neural-bigram")
+    assert (gpt.block, lstm.block, fourgram.block) == (6, None, None)
+    assert (gpt.reach, lstm.reach, fourgram.reach) == (None, None, 3)
+    assert fourgram.context == "3 tokens before it"
+    assert bigram.context == "1 token before it"
     assert gpt.context == "up to 6 tokens before it, at least 4 where the text has them"
     assert lstm.context == "every token before it"
     assert gpt.vocab_size == lstm.vocab_size == 11

@@ -19,6 +19,7 @@ SHAPES = {
     "gpt": {"block_size": 8, "n_layer": 1, "n_head": 2, "n_embd": 16, "dropout": 0.2},
     "lstm": {"n_embd": 8, "n_hidden": 12, "n_layer": 2, "dropout": 0.2},
     "gru": {"n_embd": 8, "n_hidden": 12, "n_layer": 1},
+    "neural-ngram": {"order": 3, "n_embd": 8, "n_hidden": 12, "dropout": 0.2},
 }
 SETTINGS = {
     "steps": 12,

@@ -13,7 +13,7 @@ from minillm.cores import available_cores
 from minillm.errors import UserError
 from tests.training.runs import DATA, metrics, model, same_run, text, trainer, weights
 
-KINDS = ["gpt", "lstm", "gru"]
+KINDS = ["gpt", "lstm", "gru", "neural-ngram"]
 
 
 class Stop(Exception):

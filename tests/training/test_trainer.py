@@ -19,7 +19,7 @@ def step_folders(out):
     return sorted(p.name for p in out.glob("step-*"))
 
 
-@pytest.mark.parametrize("kind", ["gpt", "lstm", "gru"])
+@pytest.mark.parametrize("kind", ["gpt", "lstm", "gru", "neural-ngram"])
 @pytest.mark.parametrize(
     "rule", ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"]
 )
