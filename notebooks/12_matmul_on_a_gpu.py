@@ -86,13 +86,14 @@ print("kernels run on", GPU or "the CPU, in the emulator")
 # $I = 1/12$ (read 8 bytes, write 4, for one addition) however it is written. A product of square
 # matrices that moves each once has $I = 2N^3 / 12N^2 = N/6$: it can be made to lie to the right.
 #
-# First the CPU that you sit at. The next cell measures its two roofs, a large product by NumPy's
-# BLAS and a copy of a large array, and then five computations. Expect the cheap ones near the
-# slope and the large product at the level.
+# First the CPU that you sit at. The next cell times two computations that stream through large
+# arrays and four products by NumPy's BLAS. The fastest product is taken for the level, the fastest
+# stream (reading an array for its sum of squares is tried too) for the slope. Expect the first two
+# near the slope and the products higher, the larger the nearer to the level.
 
 
 # %% tags=["timing"]
-def seconds(run, tries=5):
+def seconds(run, tries=7):
     """The shortest of a few tries."""
     taken = []
     for _ in range(tries):
@@ -106,33 +107,36 @@ def square(n):
     return rng.standard_normal((n, n), dtype=np.float32)
 
 
-large, wide = square(1536), rng.standard_normal(8_000_000, dtype=np.float32)
-out, matrix, vector = np.empty_like(wide), square(2048), square(2048)[0].copy()
+wide, other = rng.standard_normal((2, 16_000_000), dtype=np.float32)  # 64 MB each
+matrix, vector = wide.reshape(4000, 4000), other[:4000]
+measured = {
+    "a + b": (1 / 12, wide.size / seconds(lambda: np.add(wide, other, out=other))),
+    "matrix @ vector": (1 / 2, 2 * wide.size / seconds(lambda: matrix @ vector)),
+}
+for n in (32, 128, 512, 1536):
+    stack = rng.standard_normal((max(1, 10**7 // n**3), n, n), dtype=np.float32)
+    took = seconds(lambda stack=stack: [np.matmul(x, x) for x in stack]) / len(stack)
+    measured[f"product, n = {n}"] = n / 6, 2 * n**3 / took
+reading = 4 * wide.size / seconds(lambda: np.dot(wide, wide))
+streams = [rate / intensity for intensity, rate in measured.values() if intensity < 1]
 cpu = Machine(
     "the CPU at hand",
-    {"product of 1536 x 1536": 2 * 1536**3 / seconds(lambda: large @ large)},
-    {"copy": 8 * wide.size / seconds(lambda: np.copyto(out, wide))},
+    {"the fastest product": max(rate for _, rate in measured.values())},
+    {"the fastest stream": max(reading, *streams)},
 )
-measured = {
-    "a + b": (1 / 12, wide.size / seconds(lambda: np.add(wide, wide[::-1], out=out))),
-    "matrix @ vector": (1 / 2, 2 * 2048**2 / seconds(lambda: matrix @ vector)),
-}
-for n in (32, 128, 768):
-    stack = rng.standard_normal((max(2, 10**7 // n**3), n, n), dtype=np.float32)
-    took = seconds(lambda stack=stack: [np.matmul(x, x.T) for x in stack]) / len(stack)
-    measured[f"{n} x {n} product"] = n / 6, 2 * n**3 / took
-bend = next(iter(cpu.rates.values())) / cpu.bandwidths["copy"]
+bend = max(cpu.rates.values()) / max(cpu.bandwidths.values())
 print(f"the bend lies at {bend:.0f} FLOP a byte")
 
 # %% tags=["picture", "timing"] alt="Roofline of the CPU with five measured computations under it."
 roofline(cpu, measured)
 
 # %% [markdown]
-# The slope is the memory's bandwidth and the level the fastest product. `a + b` and the product
-# with a vector sit low on the left: no cleverer code would lift them far, because their bytes have
-# to move. Small products can lie above the slope on some machines: their matrices are still in
-# the caches, and never come from memory at all. (Numbers differ from run to run and machine to
-# machine; a busy machine lowers everything.)
+# `a + b` and the product with a vector sit low on the left: no cleverer arithmetic would lift them,
+# because their bytes have to move. (NumPy adds on one core, and writing costs more than reading, so
+# `a + b` may lie below the slope.) The products are far to the right of them, and that is where
+# rates of tens of operations a byte are to be had at all. A mark above the slope is one whose
+# numbers never left the CPU's caches. Every figure varies from machine to machine, and a busy
+# machine lowers it.
 #
 # ### Tiles
 #
@@ -175,7 +179,8 @@ for gpu in GPUS.values():
 # %% tags=["picture"] alt="The first warp covers a column of C in rung 01 and a row in rung 02."
 def who_computes_what(panels, size=64):
     figure = new_figure(7.4, 3.9)
-    for axes, (name, (rows, columns)) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+    both = figure.subplots(1, 2, sharey=True)
+    for axes, (name, (rows, columns)) in zip(both, panels.items(), strict=True):
         y, x = np.mgrid[:size, :size]
         state = (y // rows + x // columns) % 2
         state[:rows, :columns] = 2
@@ -183,8 +188,11 @@ def who_computes_what(panels, size=64):
         (warp[:, 0] if rows == 32 else warp[0])[...] = 3
         shades = ListedColormap(["#f4f4f4", "#dddddd", "#f6c9a8", COLOURS[0]])
         axes.pcolormesh(state, cmap=shades, edgecolors="white", linewidth=0.2)
-        axes.set(title=name, xlabel="column of C", ylabel="row of C", aspect="equal")
-        axes.invert_yaxis()
+        axes.set(title=name, xlabel="column of C", aspect="equal", ylim=(size, 0))
+        axes.tick_params(length=0)
+        where = (columns + 1, rows - 1) if rows == 32 else (1, rows + 3)
+        axes.text(*where, "one block, its first warp in blue", fontsize=9, backgroundcolor="white")
+    both[0].set_ylabel("row of C")
     return figure
 
 

@@ -126,8 +126,7 @@ def warp_accesses(requests, shape, *, size=4, title=None):
     """
     requests = _requests(requests)
     rows, columns = shape
-    figure = new_figure(min(10, 3.4 * len(requests)), 3.4 * min(1, rows / columns) + 0.9)
-    panels = figure.subplots(1, len(requests), squeeze=False)[0]
+    figure, panels = _panels(len(requests), rows / columns, title)
     for axes, (name, elements) in zip(panels, requests.items(), strict=True):
         if elements.max() >= rows * columns:
             raise ValueError(f"{name}: element {elements.max()} lies outside of {rows} x {columns}")
@@ -143,7 +142,7 @@ def warp_accesses(requests, shape, *, size=4, title=None):
             f"{SECTOR * len(moved)} bytes move,\n{distinct} of them asked for",
             fontsize=9,
         )
-    panels[0].set_ylabel(f"row of a {rows} x {columns} matrix", fontsize=9)
+        axes.set_ylabel("row", fontsize=9)
     _key(figure, (("asked for", ASKED), ("moved with it", MOVED)), title)
     return figure
 
@@ -167,8 +166,7 @@ def bank_accesses(requests, *, title=None):
     """
     requests = _requests(requests)
     rows = 1 + max(int(words.max()) for words in requests.values()) // BANKS
-    figure = new_figure(min(10, 3.4 * len(requests)), 3.4 * min(1, rows / BANKS) + 0.8)
-    panels = figure.subplots(1, len(requests), squeeze=False)[0]
+    figure, panels = _panels(len(requests), rows / BANKS, title)
     for axes, (name, words) in zip(panels, requests.items(), strict=True):
         turns = wavefronts(words * WORD)
         distinct = np.unique(words)
@@ -183,7 +181,7 @@ def bank_accesses(requests, *, title=None):
             f"{_count(turns, 'turn')}",
             fontsize=9,
         )
-    panels[0].set_ylabel("128 bytes a row", fontsize=9)
+        axes.set_ylabel("128 bytes a row", fontsize=9)
     _key(figure, (("asked for", ASKED), ("in a bank that others wait for", BUSY)), title)
     return figure
 
@@ -221,9 +219,12 @@ def traffic_by_rung(reports, *, title=None):
     for axes, (key, least, label, text) in zip(panels, sides, strict=True):
         for y, sum_ in enumerate(sums.values()):
             _dumbbell(axes, y, sum_[key], sum_[least], text)
+        shown = [n for sum_ in sums.values() for n in (sum_[key], sum_[least]) if n] or [1]
         axes.set_xscale("log")
-        low, high = axes.get_xlim()
-        axes.set_xlim(low, high * (high / low) ** 0.25)  # room for the numbers
+        decades = np.log10([min(shown), max(shown)])
+        room = 0.3 + 0.35 * (decades[1] - np.floor(decades[0]))  # for the numbers
+        axes.set_xlim(10 ** np.floor(decades[0]), 10 ** (decades[1] + room))
+        axes.xaxis.set_major_formatter(lambda x, _, text=text: text(round(x)))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(label, fontsize=9)
         axes.grid(axis="x", color="0.9", linewidth=0.8)
@@ -243,6 +244,18 @@ def bytes_text(count):
         if count >= size:
             return f"{count / size:.3g} {unit}"
     return f"{count:.3g} bytes"
+
+
+def _panels(count, aspect, title):
+    """A figure with so many panels, at most three side by side, of height / width `aspect`."""
+    across = count if count < 4 else 2
+    down = -(-count // across)
+    height = 3.0 * aspect + 0.85  # with its name and what stands below it
+    figure = new_figure(3.4 * across, height * down + 0.3 + 0.2 * bool(title))
+    panels = list(figure.subplots(down, across, squeeze=False).flat)
+    for empty in panels[count:]:
+        empty.remove()
+    return figure, panels[:count]
 
 
 def _dumbbell(axes, y, moved, needed, text):

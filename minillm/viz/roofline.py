@@ -120,8 +120,9 @@ def roofline(machine, points=None, *, span=None, title=None):
         axes.plot(
             [least, fastest / bandwidth], [least * bandwidth, fastest], color="black", linewidth=1.6
         )
+        start = _free(least, bandwidth, marks)
         axes.annotate(
-            f"{name}  {_bandwidth(bandwidth)}", (least, least * bandwidth), xytext=(9, 15),
+            f"{name}  {_bandwidth(bandwidth)}", (start, start * bandwidth), xytext=(-2, 2),
             textcoords="offset points", rotation=45, rotation_mode="anchor", va="bottom",
             fontsize=9,
         )  # fmt: skip
@@ -153,6 +154,18 @@ def _span(marks, ridge):
     """From what is left of the points and of the ridge, to what is right of both."""
     xs = [x for x, _, _ in marks.values()] or [ridge]
     return min(*xs, ridge / 10) / 3, max(*xs, ridge) * 20  # room for names on the right
+
+
+def _free(least, bandwidth, marks):
+    """Where along a slope its name may start: the first place with no point close by."""
+    starts = np.log10(least) + np.arange(0.15, 4, 0.05)
+    points = np.log10([(x, y / bandwidth) for x, y, _ in marks.values()] or [(1e-30, 1e-30)])
+    along = np.linspace(0, 1.2, 13)  # the decades that a name is long
+    for start in starts:
+        on_slope = (start + along)[:, None, None]  # there x = y / bandwidth
+        if np.abs(points - on_slope).max(-1).min() > 0.18:
+            return 10**start
+    return 10 ** starts[0]
 
 
 def _label(figure, axes, marks):
