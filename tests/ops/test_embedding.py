@@ -70,3 +70,19 @@ def test_wrong_shape_is_named(backend):
         pytest.raises(ValueError, match=r"weight must have shape \(any, any\), got \(3,\)"),
     ):
         embedding(np.ones(3), ids=np.zeros(2, np.int64))
+
+
+def test_gradients_of_many_rows_are_added_in_pieces(monkeypatch):
+    """More rows than the one-hot product takes, ids of a short dtype, pieces that end amid them."""
+    from minillm.ops.fast import embedding as fast
+
+    monkeypatch.setattr(fast, "PIECE", 30)
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, fast.SMALL_VOCABULARY + 90, (7, 11)).astype(np.uint16)
+    ids[:, :5] = 3
+    weight, dy = np.zeros((fast.SMALL_VOCABULARY + 90, 4)), rng.standard_normal((7, 11, 4))
+    _, cache = fast.embedding(weight, ids=ids)
+    expected = np.zeros_like(weight)
+    for where in np.ndindex(ids.shape):
+        expected[ids[where]] += dy[where]
+    np.testing.assert_allclose(fast.embedding_backward(dy, cache), expected, rtol=1e-12)

@@ -1,0 +1,193 @@
+"""Training skip-gram vectors: a batch of pairs moves the rows that it touches and no others.
+
+A gradient of the whole tables would be nearly all zeros. So each batch takes its words' rows out of
+the tables, numbers them anew, and hands these small tables to the model's loss, which knows no
+difference. A word that a batch holds several times is one row there; the loss's backward adds its
+gradients up, and the row moves once.
+
+The rule is Adagrad (Duchi, Hazan & Singer 2011) where word2vec.c has plain SGD, one pair after the
+other: in a batch of thousands "the" gets the sum of hundreds of gradients, a rare word one, and
+Adagrad divides each number's step by what it has received so far.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+
+from minillm.data.pairs import Noise, keep_probability, skip_gram_pairs
+from minillm.errors import UserError, require, whole
+from minillm.files import read_safetensors, save_safetensors
+from minillm.models import skip_gram
+from minillm.models.word_vectors import WordVectors
+from minillm.optim import Adagrad
+from minillm.training.batches import fingerprint
+from minillm.training.progress import track
+from minillm.tree import flatten, map_leaves, unflatten
+
+__all__ = ["SkipGramRun", "SkipGramSettings", "train_skip_gram"]
+
+FILE = "skip-gram.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class SkipGramSettings:
+    """How to train.
+
+    n_embd C; window: the longest distance of a pair; negatives K: noise words for a pair;
+    subsample: eq. 5's t; noise_power: of the counts; epochs: readings of the text; batch: pairs in
+    an update; lr: Adagrad's, falling in a straight line to a hundredth; seed: decides all draws.
+    """
+
+    n_embd: int = 64
+    window: int = 5
+    negatives: int = 5
+    subsample: float = 5e-4
+    noise_power: float = 0.75
+    epochs: int = 5
+    batch: int = 4096
+    lr: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("n_embd", "window", "negatives", "epochs", "batch"):
+            whole(name, getattr(self, name), 1)
+        whole("seed", self.seed, 0)
+        for name in ("subsample", "lr"):
+            value = getattr(self, name)
+            require(name, value, isinstance(value, int | float) and value > 0, "above 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class SkipGramRun:
+    """What a training left.
+
+    vectors : WordVectors
+    losses : (epochs,) float, nats a pair, the mean over each reading of the text
+    pairs : (epochs,) int, how many were read
+    """
+
+    vectors: WordVectors
+    losses: np.ndarray
+    pairs: np.ndarray
+
+
+def train_skip_gram(text, settings=None, *, out=None, progress=True):
+    """Learn a vector for each word of a text.
+
+    Every draw comes from SeedSequence([seed, epoch]), so that a run which was stopped after an
+    epoch and goes on is the run that never stopped.
+
+    Parameters
+    ----------
+    text : NumberedWords
+    settings : SkipGramSettings or None, the defaults
+    out : folder or None; it keeps the run after each epoch, and a run that it holds is continued,
+        or when it is done only read
+    progress : bool, show a bar
+
+    Returns
+    -------
+    SkipGramRun
+
+    Raises
+    ------
+    UserError
+        when `out` holds a run with other settings or another text, or no pair is left to learn of.
+    """
+    settings = SkipGramSettings() if settings is None else settings
+    params = skip_gram.init(
+        skip_gram.SkipGramConfig(len(text.words), settings.n_embd),
+        np.random.default_rng(np.random.SeedSequence([settings.seed, 0])),
+    )
+    squares = map_leaves(np.zeros_like, params)  # Adagrad's memory of each number
+    losses, pairs = [], []
+    about = json.dumps([dataclasses.asdict(settings), text.words, fingerprint(text.ids)])
+    if out is not None:
+        losses, pairs = _restore(Path(out) / FILE, about, params, squares)
+    keep = keep_probability(text.counts, settings.subsample)
+    noise = Noise(text.counts, settings.noise_power)
+    for epoch in range(len(losses), settings.epochs):
+        rng = np.random.default_rng(np.random.SeedSequence([settings.seed, 1 + epoch]))
+        words, contexts = skip_gram_pairs(
+            text.ids, text.document, keep, window=settings.window, rng=rng
+        )
+        if len(words) == 0:
+            raise UserError(f"the text's {len(text.ids)} words make no pair: it is too short")
+        starts, total = range(0, len(words), settings.batch), 0.0
+        what = f"reading {epoch + 1} of {settings.epochs}"
+        for start in track(starts, what) if progress else starts:
+            part = slice(start, start + settings.batch)
+            done = (epoch + start / len(words)) / settings.epochs
+            batch = {"words": words[part], "contexts": contexts[part]}
+            batch["negatives"] = noise.draw((len(batch["words"]), settings.negatives), rng)
+            lr = settings.lr * (1 - 0.99 * done)
+            total += update_touched_rows(params, squares, batch, lr) * len(batch["words"])
+        losses.append(total / len(words))
+        pairs.append(len(words))
+        if out is not None:
+            _save(Path(out), about, params, squares, losses, pairs)
+    vectors = WordVectors(
+        text.words, params["word"]["weight"], params["context"]["weight"], text.counts
+    )
+    return SkipGramRun(vectors, np.array(losses), np.array(pairs))
+
+
+def update_touched_rows(params, squares, batch, lr):
+    """One step of Adagrad, in place, on the rows of both tables that a batch speaks of.
+
+    Parameters
+    ----------
+    params, squares : {"word", "context"} of {"weight": (V, C)}
+    batch : {"words": (N,), "contexts": (N,), "negatives": (N, K)}
+    lr : float
+
+    Returns
+    -------
+    loss : float, nats a pair, before the step
+    """
+    n, others = len(batch["words"]), np.column_stack([batch["contexts"], batch["negatives"]])
+    touched, numbered = {}, {}  # the rows' numbers in the tables; the batch in numbers of its own
+    touched["word"], numbered["words"] = np.unique(batch["words"], return_inverse=True)
+    touched["context"], renumbered = np.unique(others, return_inverse=True)
+    renumbered = renumbered.reshape(others.shape)
+    numbered["contexts"], numbered["negatives"] = renumbered[:, 0], renumbered[:, 1:]
+
+    def rows_of(tables):
+        return {name: {"weight": tables[name]["weight"][at]} for name, at in touched.items()}
+
+    rows, memory = rows_of(params), rows_of(squares)
+    loss, cache = skip_gram.loss(rows, **numbered)
+    # of the sum over the pairs: a pair moves its vectors alike in a large batch and in a small one
+    grads = skip_gram.loss.backward(loss.dtype.type(n), cache)
+    state = {"step": np.zeros((), np.int64), "square_sum": memory}
+    Adagrad(lr).update(rows, grads, state)
+    for name, at in touched.items():
+        params[name]["weight"][at] = rows[name]["weight"]
+        squares[name]["weight"][at] = memory[name]["weight"]
+    return float(loss)
+
+
+def _save(out, about, params, squares, losses, pairs):
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {out}: {error.strerror}") from None
+    arrays = flatten({"params": params, "squares": squares})
+    arrays |= {"losses": np.array(losses), "pairs": np.array(pairs, np.int64)}
+    arrays["about"] = np.frombuffer(about.encode(), np.uint8)
+    save_safetensors(out / FILE, arrays)
+
+
+def _restore(path, about, params, squares):
+    """Fill both nests in place from a run's file; its losses and pairs, empty where it is none."""
+    if not path.exists():
+        return [], []
+    arrays = read_safetensors(path)
+    if arrays.pop("about", np.empty(0, np.uint8)).tobytes().decode() != about:
+        raise UserError(f"{path} is a run with other settings or of another text: choose a folder")
+    losses, pairs = arrays.pop("losses").tolist(), arrays.pop("pairs").tolist()
+    here = {"params": params, "squares": squares}
+    map_leaves(np.copyto, here, unflatten(arrays, here))
+    return losses, pairs
