@@ -8,8 +8,16 @@ from minillm.viz.style import COLOURS, GREY, new_figure, spread
 
 __all__ = ["learning_curves", "loss_curve"]
 
+COSTS = {
+    "seconds": "training time (seconds)",
+    "FLOPs": "arithmetic of the training (FLOPs)",
+    "tokens": "tokens read in training",
+}
 
-def learning_curves(curves, *, levels=None, unit="bits per byte", log_time=False, title=None):
+
+def learning_curves(
+    curves, *, levels=None, unit="bits per byte", against="seconds", log_time=False, title=None
+):
     """How the loss of several models falls with the seconds they have trained.
 
     Parameters
@@ -17,7 +25,8 @@ def learning_curves(curves, *, levels=None, unit="bits per byte", log_time=False
     curves : {model: (seconds (N,), loss (N,))}
     levels : {model: loss} or None, models that do not learn step by step: level lines
     unit : str, of the loss
-    log_time : bool, seconds on a logarithmic axis (points at 0 s are left out)
+    against : "seconds", "FLOPs" or "tokens", what stands in the place of the seconds
+    log_time : bool, them on a logarithmic axis (points at 0 are left out)
     title : str or None
 
     Returns
@@ -29,41 +38,45 @@ def learning_curves(curves, *, levels=None, unit="bits per byte", log_time=False
     ValueError
         if there is nothing to draw, or a model's seconds and losses differ in number.
     """
-    lines = {name: _line(name, curve, log_time) for name, curve in curves.items()}
+    if against not in COSTS:
+        raise ValueError(f"against must be one of {', '.join(COSTS)}, got {against!r}")
+    lines = {name: line(name, curve, log_time) for name, curve in curves.items()}
     levels = dict(levels or {})
     if not lines and not levels:
         raise ValueError("learning_curves needs at least one curve or level")
     figure = new_figure(7.2, 4.4)
-    axes = figure.add_subplot(title=title, xlabel="training time (seconds)", ylabel=unit)
-    ends = []  # (name, loss at the right end, colour)
-    colours = dict(zip([*lines, *levels], _cycle(COLOURS), strict=False))
-    latest = max((float(seconds[-1]) for seconds, _ in lines.values() if len(seconds)), default=1)
-    for name, (seconds, loss) in lines.items():
-        axes.plot(seconds, loss, color=colours[name], linewidth=1.8, zorder=3)
+    axes = figure.add_subplot(title=title, ylabel=unit)
+    colours = dict(zip([*lines, *levels], cycle(COLOURS), strict=False))
+    ends = draw_lines(axes, lines, levels, colours, against=against, log=log_time)
+    _label_ends(axes, ends)
+    return figure
+
+
+def draw_lines(axes, lines, levels, colours, *, against, log):
+    """The curves and levels of `learning_curves`; returns [(model, last loss, colour)]."""
+    ends = []
+    latest = max((float(cost[-1]) for cost, _ in lines.values() if len(cost)), default=1)
+    for name, (cost, loss) in lines.items():
+        colour = colours[name]
+        axes.plot(cost, loss, color=colour, linewidth=1.8, zorder=3)
         if len(loss):
-            axes.plot(
-                seconds[-1],
-                loss[-1],
-                "o",
-                color=colours[name],
-                markersize=4,
-                zorder=4,
-                clip_on=False,
-            )
-            ends.append((name, loss[-1], colours[name]))
-            if seconds[-1] < 0.98 * latest:  # lead the eye from an early end to its label
+            dot = {"color": colour, "markersize": 4, "zorder": 4, "clip_on": False}
+            axes.plot(cost[-1], loss[-1], "o", **dot)
+            ends.append((name, loss[-1], colour))
+            if cost[-1] < 0.98 * latest:  # lead the eye from an early end to its label
                 dots = {"linestyle": (0, (1, 3)), "linewidth": 1, "zorder": 2}
-                axes.plot([seconds[-1], latest], [loss[-1]] * 2, color=colours[name], **dots)
+                axes.plot([cost[-1], latest], [loss[-1]] * 2, color=colour, **dots)
     for name, loss in levels.items():
         axes.axhline(loss, color=colours[name], linewidth=1.3, linestyle=(0, (6, 3)), zorder=2)
         ends.append((name, loss, colours[name]))
-    _plain(axes)
-    if log_time:
+    plain(axes)
+    axes.set_xlabel(COSTS[against])
+    if log:
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xlim(None if log_time else 0, latest)
-    _label_ends(axes, ends)
-    return figure
+        if against == "seconds":
+            axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlim(None if log else 0, latest)
+    return ends
 
 
 def loss_curve(steps, loss, *, validation=None, unit="nats per token", title=None):
@@ -85,7 +98,7 @@ def loss_curve(steps, loss, *, validation=None, unit="nats per token", title=Non
     ValueError
         if steps and losses differ in number.
     """
-    steps, loss = _line("loss", (steps, loss), False)
+    steps, loss = line("loss", (steps, loss), False)
     figure = new_figure(7.2, 4.0)
     axes = figure.add_subplot(title=title, xlabel="step", ylabel=unit)
     ends = []
@@ -95,7 +108,7 @@ def loss_curve(steps, loss, *, validation=None, unit="nats per token", title=Non
         axes.plot(steps, smooth, color=COLOURS[0], linewidth=1.8, zorder=3)
         ends.append(("training", smooth[-1], COLOURS[0]))
     if validation is not None:
-        at, values = _line("validation", validation, False)
+        at, values = line("validation", validation, False)
         axes.plot(
             at,
             values,
@@ -118,13 +131,13 @@ def loss_curve(steps, loss, *, validation=None, unit="nats per token", title=Non
                 color=COLOURS[1],
                 fontsize=9,
             )
-    _plain(axes)
+    plain(axes)
     axes.margins(x=0, y=0.1)
     _label_ends(axes, ends)
     return figure
 
 
-def _line(name, curve, log_time):
+def line(name, curve, log_time):
     """Two float arrays of equal length, points that no axis can show left out."""
     x, y = (np.asarray(values, float) for values in curve)
     if x.ndim != 1 or x.shape != y.shape:
@@ -133,12 +146,13 @@ def _line(name, curve, log_time):
     return x[shown], y[shown]
 
 
-def _cycle(colours):
+def cycle(colours):
     while True:
         yield from colours
 
 
-def _plain(axes):
+def plain(axes):
+    """Horizontal grid lines only, and what is not data in grey."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -148,19 +162,25 @@ def _plain(axes):
 
 
 def _label_ends(axes, ends):
-    """Each line's name and last value at the right edge, in its colour, none over another."""
-    if not ends:
-        return
+    """Each line's name and last value at the right edge."""
+    digits = 2 if max((abs(value) for _, value, _ in ends), default=0) < 100 else 0
+    label_ends(axes, [(f"{name}  {value:.{digits}f}", value, c) for name, value, c in ends])
+
+
+def label_ends(axes, ends):
+    """Texts beside the right edge of a linear axis, none over another.
+
+    ends : list of (text, y in the data's units, colour)
+    """
     low, high = axes.get_ylim()
     size = 9
     height = axes.figure.get_figheight() * 72 * 0.8  # points, about the axes' share
     gap = 1.25 * size / height
     wanted = [(value - low) / (high - low) for _, value, _ in ends]
-    digits = 2 if max(abs(value) for _, value, _ in ends) < 100 else 0
-    for (name, value, colour), y in zip(ends, spread(wanted, gap), strict=True):
+    for (text, value, colour), y in zip(ends, spread(wanted, gap), strict=True):
         leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "relpos": (0, 0.5)}
         axes.annotate(
-            f"{name}  {value:.{digits}f}",
+            text,
             (1, (value - low) / (high - low)),
             xycoords="axes fraction",
             xytext=(1.025, y),

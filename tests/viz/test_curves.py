@@ -4,6 +4,7 @@ from matplotlib.text import Text
 
 from minillm.viz import learning_curves, loss_curve, save
 from minillm.viz.curves import _smooth
+from minillm.viz.loss_by_cost import loss_by_cost
 from minillm.viz.style import COLOURS
 
 SECONDS = np.array([0.0, 1.0, 2.0, 4.0])
@@ -52,6 +53,42 @@ def test_time_on_a_logarithmic_axis(tmp_path):
     assert axes.get_xscale() == "log"
     np.testing.assert_array_equal(axes.lines[0].get_xdata(), SECONDS[1:])
     save(figure, tmp_path / "x.png")
+
+
+def test_what_the_training_cost(tmp_path):
+    figure = learning_curves({"GPT": (SECONDS * 1e12, LOSS)}, against="FLOPs", log_time=True)
+    assert figure.axes[0].get_xlabel() == "arithmetic of the training (FLOPs)"
+    save(figure, tmp_path / "x.png")
+    assert "e+" not in "".join(label.get_text() for label in figure.axes[0].get_xticklabels())
+    figure = learning_curves({"GPT": (SECONDS, LOSS)}, against="tokens")
+    assert figure.axes[0].get_xlabel() == "tokens read in training"
+    with pytest.raises(ValueError, match="against must be one of seconds, FLOPs, tokens, got 'x'"):
+        learning_curves({"GPT": (SECONDS, LOSS)}, against="x")
+
+
+def test_seconds_and_arithmetic_side_by_side(tmp_path):
+    runs = {
+        "GPT": {"seconds": SECONDS, "FLOPs": SECONDS * 2e9, "loss": LOSS},
+        "LSTM": {"seconds": SECONDS / 2, "FLOPs": SECONDS * 1e9, "loss": LOSS + 0.01},
+    }
+    figure = loss_by_cost(runs, counted={"Kneser-Ney": (0.1, 3.3)}, title="loss")
+    left, right = figure.axes
+    for axes, scale in ((left, 1), (right, 2e9)):
+        np.testing.assert_array_equal(axes.lines[0].get_xdata(), SECONDS[1:] * scale)
+        np.testing.assert_array_equal(axes.lines[0].get_ydata(), LOSS[1:])
+        assert axes.get_xscale() == "log"
+    assert [t.get_text() for t in right.texts] == ["GPT  3.25", "LSTM  3.26", "Kneser-Ney  3.30"]
+    points = [(x.get_xdata()[0], x.get_ydata()[0]) for x in left.lines if len(x.get_xdata()) == 1]
+    assert (0.1, 3.3) in points
+    assert left.get_ylabel() == "bits per byte"
+    assert left.get_ylim() == right.get_ylim()
+    save(figure, tmp_path / "x.png")
+    with pytest.raises(ValueError, match="at least one run"):
+        loss_by_cost({})
+    with pytest.raises(ValueError, match=r"GPT: a run has .* no \['FLOPs'\]"):
+        loss_by_cost({"GPT": {"seconds": SECONDS, "loss": LOSS}})
+    with pytest.raises(ValueError, match="GPT: as many times as losses"):
+        loss_by_cost({"GPT": runs["GPT"] | {"FLOPs": SECONDS[1:]}})
 
 
 def test_curves_at_the_edge(tmp_path):
