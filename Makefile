@@ -1,6 +1,11 @@
 # make demo       train every model on real text and compare them, a few minutes
 # make test       the whole test suite
-# make lint       style and types
+# make lint       style, types and spelling
+# make lab        the notebooks in JupyterLab
+# make notebooks  write the .ipynb files of changed sources, and run the course; some: ARGS="07 08"
+# make long       the longer experiment of a notebook, which records its results: NOTEBOOK=10
+# make docs       the site, in build/site; runs the notebooks that have changed, needs npm
+# make site-test  look at the site and at JupyterLab in a browser; needs Chromium
 # make pictures   draw the pictures of docs/ anew
 # make bench      our speed against PyTorch's and transformers'
 # make classical  our speed in counting, tokenizing and scoring against KenLM's, tiktoken's, ...
@@ -18,10 +23,16 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 KERNELS = tests/kernels/triton tests/kernels/cuda tests/kernels/emulator
+ELSEWHERE = $(KERNELS) tests/site
 PIPFLAGS ?=
 INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check $(PIPFLAGS) -c constraints.txt
 
-.PHONY: help demo test lint pictures bench classical gpu matrix clean
+NOTEBOOK ?=
+NPM ?= npm
+TOOLS = $(VENV)/bin/python notebooks/tools
+SPHINX = $(VENV)/bin/sphinx-build -W --keep-going -q -b html -d build/doctrees
+
+.PHONY: help demo test lint lab notebooks executed long docs site-test pictures bench classical gpu matrix clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -30,13 +41,46 @@ demo: $(VENV)/.core
 	$(VENV)/bin/minillm demo $(ARGS)
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest $(if $(ARGS),$(ARGS),$(KERNELS:%=--ignore=%))
+	$(VENV)/bin/python -m pytest $(if $(ARGS),$(ARGS),-n auto --dist loadfile $(ELSEWHERE:%=--ignore=%))
 	$(if $(ARGS),,$(VENV)/bin/python -m pytest -n auto --dist loadfile $(KERNELS))
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy minillm
+	$(VENV)/bin/codespell README.md docs notebooks minillm kernels
+
+lab: $(VENV)/.notebooks
+	$(VENV)/bin/jupyter lab --notebook-dir=. notebooks/01_counting.ipynb $(ARGS)
+
+notebooks: $(VENV)/.docs
+	$(TOOLS)/percent.py
+	$(TOOLS)/execute.py $(ARGS)
+
+long: $(VENV)/.docs
+	@test -n "$(NOTEBOOK)" || { echo "which one? make long NOTEBOOK=10" >&2; exit 2; }
+	$(TOOLS)/execute.py --long $(NOTEBOOK)
+
+executed: $(VENV)/.docs
+	$(TOOLS)/percent.py --check
+	$(TOOLS)/execute.py --stale
+
+docs: executed build/mathjax/.made
+	$(VENV)/bin/python docs/tools/notebooks.py build/notebooks docs/notebooks
+	$(SPHINX) docs build/site
+	$(VENV)/bin/python docs/tools/check_site.py build/site
+	@echo "open build/site/index.html"
+
+site-test: docs
+	$(VENV)/bin/python -m pytest tests/site $(ARGS)
+
+build/mathjax/.made: docs/package.json docs/tools/mathjax.py | $(VENV)/.docs
+	@command -v $(NPM) >/dev/null || { \
+	  echo "make docs needs npm, for MathJax, which draws the formulas" >&2; exit 2; }
+	mkdir -p build/npm && cp docs/package.json build/npm/
+	cd build/npm && $(NPM) install --no-package-lock --no-audit --no-fund --silent
+	$(VENV)/bin/python docs/tools/mathjax.py build/npm/node_modules build/mathjax
+	@touch $@
 
 pictures: $(VENV)/.core
 	$(VENV)/bin/python -m minillm.viz.gradcheck docs/pictures
@@ -56,7 +100,7 @@ matrix: $(VENV)/.test
 	$(VENV)/bin/python -m minillm.bench.gradcheck_matrix --out docs/gradcheck-matrix.md $(ARGS)
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	rm -rf $(VENV) build dist docs/api docs/notebooks .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find minillm kernels tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each stamp says that an install went through; it is older than the two files once they change.
@@ -71,6 +115,15 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/.made
 $(VENV)/.gpu: pyproject.toml constraints.txt | $(VENV)/.made
 	$(INSTALL) -e '.[gpu]'
 	@touch $@ $(VENV)/.core
+
+$(VENV)/.notebooks: pyproject.toml constraints.txt | $(VENV)/.made
+	$(INSTALL) --quiet -e '.[notebooks]'
+	@touch $@ $(VENV)/.core
+
+# the notebooks on kernels need Triton and torch, which the tests bring
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/.made
+	$(INSTALL) --quiet -e '.[test,docs]'
+	@touch $@ $(VENV)/.core $(VENV)/.test
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.made
 	$(INSTALL) --quiet -e '.[dev]'

@@ -1,0 +1,67 @@
+"""Copy the executed notebooks into docs/notebooks, where Sphinx reads them.
+
+    python docs/tools/notebooks.py build/notebooks docs/notebooks
+
+A notebook without a copy that was executed from its present source is an error: no page shows what
+another version of the code gave. Links into the repository become links of the site.
+"""
+
+import hashlib
+import json
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def copy(executed, out):
+    out.mkdir(parents=True, exist_ok=True)
+    kept = {"index.md"}
+    titles = []
+    for source in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py")):
+        path = executed / f"{source.stem}.ipynb"
+        want = hashlib.sha256(source.read_bytes()).hexdigest()
+        text = path.read_text(encoding="utf-8") if path.exists() else '{"metadata": {}}'
+        notebook = json.loads(text)
+        if notebook["metadata"].get("source_sha256") != want:
+            raise SystemExit(f"notebooks.py: {source.name} has not been executed: make notebooks")
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "markdown":
+                cell["source"] = relink("".join(cell["source"]))
+        titles.append(source.stem)
+        kept.add(path.name)
+        write(out / path.name, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+    write(out / "index.md", index(titles))
+    for path in out.iterdir():
+        if path.name not in kept:
+            path.unlink()
+
+
+def relink(text):
+    """Links as they are from docs/notebooks: docs are one folder up, the rest of the tree two."""
+    return re.sub(
+        r"\]\(\.\./(docs/)?(?=[\w.])", lambda match: "](../" if match[1] else "](../../", text
+    )
+
+
+def index(names):
+    listed = "\n".join(names)
+    return (
+        "# The course\n\nFrom a table of counts to a flash-attention kernel, in reading order. "
+        "Each notebook runs on a laptop in about a minute, without a GPU and without a network: "
+        "`make lab` opens them in JupyterLab. What stands here are executed copies.\n\n"
+        f"```{{toctree}}\n:maxdepth: 1\n\n{listed}\n```\n"
+    )
+
+
+def write(path, text):
+    """Only what has changed: Sphinx reads a page again when its date does."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        raise SystemExit("usage: notebooks.py EXECUTED OUT")
+    copy(Path(sys.argv[1]), Path(sys.argv[2]))
