@@ -12,9 +12,9 @@ __all__ = ["NumberedWords", "number_words", "words_of"]
 
 # Letters with marks, digits and underscores inside, as in names of Python; one apostrophe as in
 # "don't". A Chinese character is a word.
-WORD = regex.compile(
-    r"(?V1)\p{Han}|(?<![[\p{L}\p{N}_]--\p{Han}])[[\p{L}_]--\p{Han}][[\p{L}\p{M}\p{N}_]--\p{Han}]*(?:['’]\p{L}{1,2}\b)?"
-)
+LETTER = r"[\p{L}_--\p{Han}]"
+INSIDE = r"[[\p{L}\p{M}\p{N}_]--\p{Han}]"
+WORD = regex.compile(rf"(?V1)\p{{Han}}|(?<!{INSIDE}){LETTER}{INSIDE}*(?:['’]\p{{L}}{{1,2}}\b)?")
 
 
 def words_of(text):
