@@ -48,12 +48,17 @@ def token_names(tokenizer, ids):
     return [printable(text) or "end" for text in texts]
 
 
+def sees_no_future(weights):
+    """Whether all weights (L, H, T, T) above the diagonal are 0, as under a causal mask."""
+    return not np.triu(weights, 1).any()
+
+
 def attention_maps(weights, tokens, *, title=None):
     """Small pictures, a row for each layer and a column for each head.
 
     Parameters
     ----------
-    weights : (L, H, T, T), rows sum to 1
+    weights : (L, H, T, T), rows sum to 1; where none looks ahead, what lies ahead is grey
     tokens : list of T str, as `token_names` gives them
     title : str or None
 
@@ -74,9 +79,8 @@ def attention_maps(weights, tokens, *, title=None):
     labelled = T <= LABELLED
     size = max(1.6, 0.12 * T) if labelled else 2.0  # inches a picture
     figure = new_figure(H * size + 1.4, L * size + 1.1)
-    future = np.triu(
-        np.ones((T, T), bool), 1
-    )  # what a token cannot see: grey, unlike a weight of 0
+    # what a token cannot see: grey, unlike a weight of 0
+    future = np.triu(np.ones((T, T), bool), 1) & sees_no_future(weights)
     colours = colormaps["Blues"].with_extremes(bad="0.93")
     norm = PowerNorm(0.5, 0, 1)  # the square root lets small weights show
     grid = figure.subplots(L, H, squeeze=False, sharex=True, sharey=True)
