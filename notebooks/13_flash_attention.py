@@ -343,11 +343,11 @@ for name, mine, theirs in zip(("dq", "dk", "dv"), grads, triton_grads, strict=Fa
 # ## An experiment: memory against length
 #
 # How much do forward and backward hold at most, besides their inputs? Counted, not estimated: by
-# Python's `tracemalloc`, while the NumPy ops run on one head of 64 channels. An array of $T \times T$
+# Python's `tracemalloc` (whose own housekeeping adds some bytes, not always the same), while the NumPy ops run on one head of 64 channels. An array of $T \times T$
 # float32 is $4T^2$ bytes, and the plain op holds a few at once. Expect a line of slope 2 for it, and
 # one of slope 1 for the other once $T$ is well beyond its blocks of 128.
 
-# %%
+# %% tags=["timing"]
 lengths = (128, 256, 512, 1024, 2048)
 ops = {"all weights kept": scaled_dot_product_attention, "block by block": flash_attention}
 memory = {
@@ -358,7 +358,7 @@ for name, held in memory.items():
         f"{name:17}", "  ".join(f"{T}: {bytes_text(x)}" for T, x in zip(lengths, held, strict=True))
     )
 
-# %% tags=["picture"] alt="On log axes the plain op's memory has slope 2, the blockwise one's 1."
+# %% tags=["picture", "timing"] alt="On log axes the plain op's memory has slope 2, the blockwise one's 1."
 figure = new_figure(7.0, 4.2)
 axes = figure.add_subplot(xlabel="length T (tokens)", ylabel="held at most (bytes)")
 for (name, held), colour in zip(memory.items(), COLOURS[1::-1], strict=True):
