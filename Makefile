@@ -23,7 +23,6 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 KERNELS = tests/kernels/triton tests/kernels/cuda tests/kernels/emulator
-ELSEWHERE = $(KERNELS) tests/site
 PIPFLAGS ?=
 INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check $(PIPFLAGS) -c constraints.txt
 
@@ -41,7 +40,7 @@ demo: $(VENV)/.core
 	$(VENV)/bin/minillm demo $(ARGS)
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest $(if $(ARGS),$(ARGS),-n auto --dist loadfile $(ELSEWHERE:%=--ignore=%))
+	$(VENV)/bin/python -m pytest $(if $(ARGS),$(ARGS),-n auto --dist loadfile $(KERNELS:%=--ignore=%))
 	$(if $(ARGS),,$(VENV)/bin/python -m pytest -n auto --dist loadfile $(KERNELS))
 
 lint: $(VENV)/.dev

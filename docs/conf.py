@@ -1,5 +1,6 @@
 """The site: `make docs` builds it into build/site. See docs/tools/ for what is made on the way."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -62,7 +63,13 @@ def skip_matplotlibs(app, what, name, obj, skip, options):
     return True if getattr(obj, "__module__", "").startswith("matplotlib") else None
 
 
+def relink_notebooks(app, docname, content):
+    """Links to the notebooks' folder lead to the executed copies."""
+    content[0] = re.sub(r"\]\((?:\.\./)+notebooks/(?=[\w.])", "](/notebooks/", content[0])
+
+
 def setup(app):
+    app.connect("source-read", relink_notebooks)
     app.connect("autodoc-skip-member", skip_matplotlibs)
     app.connect("builder-inited", lambda app: api.write(Path(app.srcdir)))
     app.connect("autodoc-process-docstring", docstrings.escape, priority=100)  # before numpydoc's

@@ -27,6 +27,13 @@ def pytest_configure(config):
         config.addinivalue_line("filterwarnings", "default")
 
 
+def pytest_ignore_collect(collection_path, config):
+    """What looks at the built site in a browser runs by `make site-test`, which names it."""
+    if collection_path.name == "site" and collection_path.parent.name == "tests":
+        return not any("tests/site" in arg for arg in config.args) or None
+    return None
+
+
 def pytest_collection_modifyitems(config, items):
     """What needs a GPU runs by `pytest -m gpu` alone."""
     if "gpu" in config.option.markexpr:
