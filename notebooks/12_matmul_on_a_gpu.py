@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 12. Matmul on a GPU
 #
-# Nearly all of a GPT's arithmetic is matrix products. A product can be written for a GPU in ten
-# ways that do the same additions and multiplications; the simplest is six lines long and the best
-# in this repository nearly three hundred. **What do the long ones buy, if not less arithmetic?**
+# Nearly all of a GPT's arithmetic is matrix products. This repository has one written for a GPU in
+# ten ways that do the same additions and multiplications; the simplest takes six lines, the most
+# elaborate nearly three hundred. **What do the long ones buy, if not less arithmetic?**
 # The answer is bytes: how many move for each operation. Here every byte is counted, line by line
 # of the kernel, and drawn.
 #
@@ -278,8 +278,8 @@ show_source(SHARED_TILE.path, lines=(24, 42))
 # The two `__syncthreads()` are barriers: nobody passes before all threads of the block have come.
 # Without the first, a warp may multiply numbers that another has not yet written; without the
 # second, it may overwrite numbers that another still needs. On a GPU such a mistake shows only
-# when one warp overtakes another, perhaps once in a thousand runs. The checker needs no luck: it
-# looks for two accesses, at least one of them a write, that nothing orders. Leave either out:
+# when one warp happens to overtake another. The checker needs no luck: it looks for two accesses,
+# at least one of them a write, that nothing orders. Leave either barrier out:
 
 
 # %%
@@ -392,7 +392,7 @@ traffic_by_rung(reports)
 # Predictions and counts agree. Look at the left: one scale step is a factor of ten, and from 01 to
 # 05 the bytes fall by some hundreds. The orange line of 01 is what its scattered reads waste. On
 # the right: 04 and 05 do not only need less global memory, they take fewer turns of shared memory.
-# 06 and 07 move exactly what 05 does. Their gain is in the table's last column, four times fewer
+# 06 and 07 move what 05 does. Their gain is in the table's last column, about four times fewer
 # *requests* for the same bytes, and in the order of work, which no count shows.
 #
 # ## An experiment: under a GPU's roof
@@ -413,8 +413,8 @@ points["each matrix moved once"] = N / 6, None
 roofline(GPUS["H100"], points, title=f"NVIDIA H100 SXM, {N} x {N} product: upper bounds")
 
 # %% [markdown]
-# 01 and 02 cannot come near the level, caches or not; tiles of 128 pass the bend of float32. From
-# there on bytes from memory no longer decide, and the rungs after 05 work on what does: shared
+# By their traffic alone 01 and 02 lie far below the level, and only caches can help them; tiles of
+# 128 pass the bend of float32 by themselves. From there on bytes from memory no longer decide, and the rungs after 05 work on what does: shared
 # memory, instructions, waiting. Far above is the roof of the tensor cores, with a bend at some
 # hundreds of operations a byte: the fast arithmetic has made bytes dearer still, which is why
 # 09 and 10 have tiles of 128 x 256 of 2-byte numbers and hardware that does nothing but copy.

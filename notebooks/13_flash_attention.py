@@ -233,7 +233,7 @@ for edge in range(0, T + 1, block):
     axes.plot([0, T], [edge, edge], color=GREY, linewidth=0.6)
 axes.set(xlim=(0, T), ylim=(T, 0), xticks=range(0, T + 1, block), yticks=range(0, T + 1, block))
 axes.tick_params(length=0)
-names = ("never computed", "seen whole", "seen, in a block on the diagonal", "computed and hidden")
+names = ("never computed", "seen whole", "seen, on the diagonal", "computed and hidden")
 for i, name in enumerate(names):
     axes.text(T + 1.6, 2 + 2 * i, name, va="center", fontsize=9)
     axes.plot([T + 1], [2 + 2 * i], "s", color=shades[i], markeredgecolor=GREY, clip_on=False)
@@ -343,9 +343,10 @@ for name, mine, theirs in zip(("dq", "dk", "dv"), grads, triton_grads, strict=Fa
 # ## An experiment: memory against length
 #
 # How much do forward and backward hold at most, besides their inputs? Counted, not estimated: by
-# Python's `tracemalloc` (whose own housekeeping adds some bytes, not always the same), while the NumPy ops run on one head of 64 channels. An array of $T \times T$
-# float32 is $4T^2$ bytes, and the plain op holds a few at once. Expect a line of slope 2 for it, and
-# one of slope 1 for the other once $T$ is well beyond its blocks of 128.
+# Python's `tracemalloc`, while the NumPy ops run on one head of 64 channels. (Python's own
+# housekeeping adds some bytes, not always the same.) An array of $T \times T$ float32 is $4T^2$
+# bytes, and the plain op holds a few at once. Expect a line of slope 2 for it, and one of slope 1
+# for the other once $T$ is well beyond its blocks of 128.
 
 # %% tags=["timing"]
 lengths = (128, 256, 512, 1024, 2048)
