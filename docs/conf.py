@@ -44,6 +44,7 @@ suppress_warnings = ["myst.header", "mystnb.unknown_mime_type"]
 
 html_theme = "furo"
 html_title = "minillm"
+html_favicon = "_static/icon.svg"
 html_static_path = ["_static", str(ROOT / "build" / "mathjax")]
 html_css_files = ["minillm.css"]
 html_show_sphinx = False

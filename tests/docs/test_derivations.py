@@ -22,6 +22,7 @@ def test_the_index_lists_every_op_once():
     blocks = [body for kind, body in FENCE.findall(text) if kind == "{toctree}"]
     names = [line for body in blocks for line in body.splitlines() if re.fullmatch(r"\w+", line)]
     assert sorted(names) == sorted(ops.__all__)
+    assert [page.stem for page in PAGES] == sorted(ops.__all__)
 
 
 @each_page
