@@ -398,10 +398,10 @@ traffic_by_rung(reports)
 # ## An experiment: under a GPU's roof
 #
 # Each rung's intensity as counted can be held against a GPU's published figures. Read it with
-# care: **nothing here was timed.** The marks are hollow and say "at most": what the roofs would
-# allow if every counted sector came from the GPU's memory. The caches lift the lower rungs above
-# that, since many of those sectors are asked for again and again; latency, the instructions
-# themselves and idle threads pull every rung below.
+# care: **nothing here was timed.** The marks are hollow and say "≤", at most: what the roofs would
+# allow if every counted sector came from the GPU's memory. Caches can lift a rung above that, since
+# many sectors are asked for again and again; waiting, and instructions other than multiply-adds,
+# pull every rung below.
 
 # %% tags=["picture"] alt="Roofline of an H100 with the rungs where their counted intensity lies."
 intensity = {name: 2 * N**3 / traffic(report)["global_bytes"] for name, report in reports.items()}
@@ -414,12 +414,13 @@ roofline(GPUS["H100"], points, title=f"NVIDIA H100 SXM, {N} x {N} product: upper
 
 # %% [markdown]
 # By their traffic alone 01 and 02 lie far below the level, and only caches can help them; tiles of
-# 128 pass the bend of float32 by themselves. From there on bytes from memory no longer decide, and the rungs after 05 work on what does: shared
-# memory, instructions, waiting. Far above is the roof of the tensor cores, with a bend at some
-# hundreds of operations a byte: the fast arithmetic has made bytes dearer still, which is why
-# 09 and 10 have tiles of 128 x 256 of 2-byte numbers and hardware that does nothing but copy.
+# 128 pass the bend of float32 by themselves. From there on bytes from memory no longer decide, and
+# the rungs after 05 work on what does: shared memory, instructions, waiting. Far above is the roof
+# of the tensor cores, with a bend at some hundreds of operations a byte: the fast arithmetic has
+# made bytes dearer still, which is why 09 and 10 have tiles of 128 x 256 of 2-byte numbers and
+# hardware that does nothing but copy.
 #
-# With a GPU, its own measured points go under a roof; without, this says so.
+# On a machine with a GPU the next cell times the rungs on it; without one it says so.
 
 # %% tags=["timing"]
 if GPU is None:

@@ -198,8 +198,8 @@ for block in (1, 7, 64, 300):
 #
 # So forward saves $Q$, $K$, $V$, $O$ and $L$, and backward goes through the blocks once more:
 # make a block of $S$, of $P$, of $dP$, of $dS$, add to $dQ$, $dK$, $dV$, forget it. That is five
-# products of matrices where four would do if $P$ had been kept. (Keeping less and computing again is
-# an old trade; for attention see Rabe & Staats 2021.)
+# products of matrices where four would do if $P$ had been kept. (Keeping less and computing again
+# is an old trade; for attention see Rabe & Staats 2021.)
 #
 # ## The code
 #
@@ -359,7 +359,7 @@ for name, held in memory.items():
         f"{name:17}", "  ".join(f"{T}: {bytes_text(x)}" for T, x in zip(lengths, held, strict=True))
     )
 
-# %% tags=["picture", "timing"] alt="On log axes the plain op's memory has slope 2, the blockwise one's 1."
+# %% tags=["picture", "timing"] alt="The plain op's memory rises with slope 2, the other's with 1."
 figure = new_figure(7.0, 4.2)
 axes = figure.add_subplot(xlabel="length T (tokens)", ylabel="held at most (bytes)")
 for (name, held), colour in zip(memory.items(), COLOURS[1::-1], strict=True):
@@ -381,9 +381,9 @@ figure
 
 # %% [markdown]
 # For short texts the blocks cost more than they save; then the lines part, and each doubling takes
-# them further apart. Block by block, what is held comes close to a small multiple of the inputs: the
-# output and the gradients, which anybody has to make. The rest, a few arrays of 128 x 128, does not
-# grow, which is why the exponent is still a little below 1.
+# them further apart. Block by block, what is held comes close to a small multiple of the inputs:
+# the output and the gradients, which anybody has to make. The rest, a few arrays of 128 x 128, does
+# not grow, which is why the exponent is still below 1.
 #
 # ## An experiment: traffic against length
 #
@@ -530,9 +530,9 @@ print("right, in any order")
 # %% [markdown]
 # ### 3. Backward from what forward saved
 #
-# Write the backward of one head. You get `out` and `log_sum` and never the weights, and may not hold
-# more than a block of them at a time. The gradient checker judges the numbers, and `tracemalloc`
-# the memory.
+# Write the backward of one head. You get `out` and `log_sum` and never the weights, and may not
+# hold more than a block of them at a time. The gradient checker judges the numbers, and
+# `tracemalloc` the memory.
 
 
 # %% tags=["exercise"] exercise="backward"
@@ -619,7 +619,7 @@ print("right, and it would compile for a GPU as it stands")
 #
 # - [The derivation page of flash_attention](../docs/derivations/flash_attention.md), and of
 #   [softmax](../docs/derivations/softmax.md).
-# - [docs/kernels.md](../docs/kernels.md): how the kernels are trusted, and how to run them on a GPU;
+# - [docs/kernels.md](../docs/kernels.md): how the kernels are trusted, how to run them on a GPU;
 #   `python -m minillm_kernels ladder attention` for the CUDA C ones.
 # - M. Milakov, N. Gimelshein, *Online normalizer calculation for softmax*, 2018, arXiv:1805.02867.
 # - M. Rabe, C. Staats, *Self-attention does not need $O(n^2)$ memory*, 2021, arXiv:2112.05682.
