@@ -45,7 +45,8 @@ def places_of_pairs(ids, end_id):
 # %% wrong="places"
 def places_of_pairs(ids, end_id):
     before = {}
-    for u, v, w in zip(ids, ids[1:], ids[2:]):
+    for i in range(2, len(ids)):
+        u, v, w = ids[i - 2 : i + 1]
         if end_id not in (u, v):
             before.setdefault((v, w), set()).add(u)
     return {pair: len(tokens) for pair, tokens in before.items()}
