@@ -1,7 +1,7 @@
 """The words that BLEU counts: the tokenizers of the field's standard tool, sacrebleu (Post 2018,
 arXiv:1804.08771), so that scores compare.
 
-Each puts spaces around some characters, by a few patterns in order, then splits at white space:
+Each puts spaces around some characters, by a few patterns in order, then splits at white space::
 
     13a   of the script mteval-v13a.pl (NIST): ASCII punctuation, numbers kept whole; the default
     intl  of mteval-v14.pl: every punctuation mark and symbol of Unicode, as the version of the
