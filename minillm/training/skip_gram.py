@@ -11,6 +11,7 @@ Adagrad divides each number's step by what it has received so far.
 """
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -27,8 +28,6 @@ from minillm.training.progress import track
 from minillm.tree import flatten, map_leaves, unflatten
 
 __all__ = ["SkipGramRun", "SkipGramSettings", "train_skip_gram"]
-
-FILE = "skip-gram.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +82,9 @@ def train_skip_gram(text, settings=None, *, out=None, progress=True):
     ----------
     text : NumberedWords
     settings : SkipGramSettings or None, the defaults
-    out : folder or None; it keeps the run after each epoch, and a run that it holds is continued,
-        or when it is done only read
+    out : folder or None; a file in it keeps the run after each epoch, and such a run is continued,
+        or when it is done only read. The file is named after the settings and the text: others
+        make a new one
     progress : bool, show a bar
 
     Returns
@@ -94,7 +94,7 @@ def train_skip_gram(text, settings=None, *, out=None, progress=True):
     Raises
     ------
     UserError
-        when `out` holds a run with other settings or another text, or no pair is left to learn of.
+        when no pair is left to learn of, the run's file is damaged or cannot be written.
     """
     settings = SkipGramSettings() if settings is None else settings
     params = skip_gram.init(
@@ -103,9 +103,9 @@ def train_skip_gram(text, settings=None, *, out=None, progress=True):
     )
     squares = map_leaves(np.zeros_like, params)  # Adagrad's memory of each number
     losses, pairs = [], []
-    about = json.dumps([dataclasses.asdict(settings), text.words, fingerprint(text.ids)])
-    if out is not None:
-        losses, pairs = _restore(Path(out) / FILE, about, params, squares)
+    path = None if out is None else Path(out) / _name(text, settings)
+    if path is not None and path.exists():
+        losses, pairs = _restore(path, params, squares)
     keep = keep_probability(text.counts, settings.subsample)
     noise = Noise(text.counts, settings.noise_power)
     for epoch in range(len(losses), settings.epochs):
@@ -126,8 +126,8 @@ def train_skip_gram(text, settings=None, *, out=None, progress=True):
             total += update_touched_rows(params, squares, batch, lr) * len(batch["words"])
         losses.append(total / len(words))
         pairs.append(len(words))
-        if out is not None:
-            _save(Path(out), about, params, squares, losses, pairs)
+        if path is not None:
+            _save(path, params, squares, losses, pairs)
     vectors = WordVectors(
         text.words, params["word"]["weight"], params["context"]["weight"], text.counts
     )
@@ -169,25 +169,28 @@ def update_touched_rows(params, squares, batch, lr):
     return float(loss)
 
 
-def _save(out, about, params, squares, losses, pairs):
+def _name(text, settings):
+    """The name of a run's file: all that decides the run is in it."""
+    about = [dataclasses.asdict(settings), text.words]
+    about += [fingerprint(ids) for ids in (text.ids, text.document)]
+    return f"skip-gram-{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]}.safetensors"
+
+
+def _save(path, params, squares, losses, pairs):
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make the folder {out}: {error.strerror}") from None
+        raise UserError(f"cannot make the folder {path.parent}: {error.strerror}") from None
     arrays = flatten({"params": params, "squares": squares})
-    arrays |= {"losses": np.array(losses), "pairs": np.array(pairs, np.int64)}
-    arrays["about"] = np.frombuffer(about.encode(), np.uint8)
-    save_safetensors(out / FILE, arrays)
+    save_safetensors(path, arrays | {"losses": np.array(losses), "pairs": np.array(pairs)})
 
 
-def _restore(path, about, params, squares):
-    """Fill both nests in place from a run's file; its losses and pairs, empty where it is none."""
-    if not path.exists():
-        return [], []
-    arrays = read_safetensors(path)
-    if arrays.pop("about", np.empty(0, np.uint8)).tobytes().decode() != about:
-        raise UserError(f"{path} is a run with other settings or of another text: choose a folder")
-    losses, pairs = arrays.pop("losses").tolist(), arrays.pop("pairs").tolist()
-    here = {"params": params, "squares": squares}
-    map_leaves(np.copyto, here, unflatten(arrays, here))
-    return losses, pairs
+def _restore(path, params, squares):
+    """Fill both nests in place from a run's file; its losses and pairs, a number for each epoch."""
+    arrays, here = read_safetensors(path), {"params": params, "squares": squares}
+    try:
+        losses, pairs = arrays.pop("losses"), arrays.pop("pairs")
+        map_leaves(np.copyto, here, unflatten(arrays, here))
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path} is no run of skip-gram: {error}") from None
+    return losses.tolist(), pairs.tolist()

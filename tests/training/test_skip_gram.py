@@ -5,6 +5,7 @@ import pytest
 
 from minillm.data.words import number_words
 from minillm.errors import UserError
+from minillm.files import save_safetensors
 from minillm.models import skip_gram
 from minillm.optim import Adagrad
 from minillm.training.skip_gram import SkipGramSettings, train_skip_gram, update_touched_rows
@@ -96,14 +97,21 @@ def test_a_run_that_was_stopped_goes_on(tmp_path, monkeypatch):
     assert len(read) == 1  # done: only read from the file
 
 
-def test_another_run_in_the_folder_is_refused(tmp_path):
+def test_other_settings_or_texts_make_a_new_file(tmp_path):
+    for change in ({}, {}, {"seed": 1}, {"text": two_topics(seed=9)}, {"epochs": 1}):
+        run(tmp_path, **({"epochs": 2} | change))
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_damaged_run_is_named(tmp_path):
     run(tmp_path, epochs=1)
-    for change in ({"seed": 1}, {"text": two_topics(seed=9)}):
-        with pytest.raises(UserError, match="a run with other settings or of another text"):
-            run(tmp_path, **({"epochs": 1} | change))
-    path = tmp_path / "skip-gram.safetensors"
-    path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(UserError, match="damaged"):
+    (path,) = tmp_path.iterdir()
+    data = path.read_bytes()
+    path.write_bytes(data[:-5])
+    with pytest.raises(UserError, match=f"{path.name} is damaged"):
+        run(tmp_path, epochs=1)
+    save_safetensors(path, {"losses": np.zeros(1)})
+    with pytest.raises(UserError, match=f"{path.name} is no run of skip-gram: 'pairs'"):
         run(tmp_path, epochs=1)
 
 
