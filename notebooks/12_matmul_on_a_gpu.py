@@ -272,7 +272,7 @@ for rung in (NAIVE, COALESCED):
 # threads take their 32 products from there; then the next pair of tiles.
 
 # %%
-show_source(SHARED_TILE.path, lines=(24, 42))
+show_source(SHARED_TILE.path, lines=(22, 42))
 
 # %% [markdown]
 # The two `__syncthreads()` are barriers: nobody passes before all threads of the block have come.

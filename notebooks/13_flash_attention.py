@@ -302,22 +302,28 @@ print("largest difference to torch:", float((means - x.mean(1)).abs().max()))
 
 # %% [markdown]
 # The kernel of this repository is longer than a screen, because it also serves biases, masks,
-# texts of many lengths and several generations of GPUs. Its heart is the function that goes from
-# the logits of a tile to its weights. Find $m_i$, the fade and $\ell_i$ in its last lines. (It
-# counts in powers of two, $e^x = 2^{x \log_2 e}$, because GPUs have an instruction for those.)
+# texts of many lengths and several generations of GPUs; its functions have twenty parameters and
+# more. Its heart is `weigh`, which goes from the logits of a tile to its weights. Find $m_i$, the
+# fade and $\ell_i$ in the last lines of its body. (It counts in powers of two, $e^x = 2^{x \log_2
+# e}$, because GPUs have an instruction for those. What stands in capitals is known to the compiler:
+# an `if` about it costs nothing.)
+
 
 # %%
-show_source(forward_kernels.weigh.fn)
+def lines_between(first, last):
+    """The numbers of the lines of the kernel's file where these two texts first stand."""
+    text = inspect.getsource(forward_kernels).splitlines()
+    return tuple(next(i for i, line in enumerate(text, 1) if x in line) for x in (first, last))
+
+
+show_source(forward_kernels, lines=lines_between("rows = (row + tl.arange", "return weights, fade"))
 
 # %% [markdown]
 # And the loop that calls it, once for the keys that all queries of the tile see and once for those
 # at the edge. `products` makes the logits, `mix` lets `acc` fade and adds the new values.
 
 # %%
-text = inspect.getsource(forward_kernels).splitlines()
-start = next(i for i, line in enumerate(text, 1) if "for s in tl.range(0, full" in line)
-stop = next(i for i, line in enumerate(text, 1) if "share = 1.0 / total" in line)
-show_source(forward_kernels, lines=(start, stop))
+show_source(forward_kernels, lines=lines_between("for s in tl.range(0, full", "share = 1.0 /"))
 
 # %% [markdown]
 # A backend replaces an op and nothing else. Inside `minillm.backend("triton")` the same call goes
