@@ -29,6 +29,8 @@ exclude_patterns = ["tools", "_build", "package.json"]
 myst_enable_extensions = ["amsmath", "attrs_inline", "deflist", "dollarmath"]
 myst_heading_anchors = 4
 myst_links_external_new_tab = True
+nb_code_prompt_show = "How the picture is drawn"
+nb_code_prompt_hide = "Hide the code"
 nb_execution_mode = "off"  # notebooks/tools/execute.py has run them, and checked them
 
 default_role = "code"

@@ -18,8 +18,8 @@ ABOUT = {
     "cpu": (
         "Training and generating",
         "minillm bench cpu --json docs/benchmarks/cpu.json",
-        "Beside PyTorch and transformers. For training and a single product the time is that of one "
-        "step; the ratio is ours over theirs, so below 1 we are faster.",
+        "Beside PyTorch and transformers. The time is that of one training step, or of one generated "
+        "token; the ratio is ours over theirs, so below 1 we are faster.",
     ),
     "classical": (
         "Counting, tokenizing, scoring",
@@ -29,10 +29,10 @@ ABOUT = {
 }
 HEAD = """# Benchmarks
 
-Made by `python docs/tools/benchmarks.py` from what the commands below recorded; not by hand. Each side
-ran in a process of its own, in turn, the best of several rounds counts, and both got the same work.
-`must` and `aim` are the ratios that we set ourselves; what misses them is **bold**. The GPU's kernels
-have [a page of their own](kernels-results.md), the gradient checker
+Made by `python docs/tools/benchmarks.py` from what the commands below recorded; not by hand. Each
+side ran in a process of its own, in turn, the best of several rounds counts, and both got the same
+work. `must` and `aim` are the ratios that we set ourselves; what misses `must` is **bold**. The GPU's
+kernels have [a page of their own](kernels-results.md), the gradient checker
 [another](gradcheck-matrix.md).
 """
 
@@ -62,7 +62,7 @@ def table(rows):
     for row in rows:
         value = row["times_faster" if faster else "ratio"]
         must = row.get("must")
-        missed = must is not None and value is not None and (value < must if faster else value > must)
+        missed = must is not None and (value < must if faster else value > must)
         shown = number(value)
         cells = [row["work"], row["peer"], threads(row)]
         cells += [seconds(row["seconds"]), seconds(row["peer_seconds"])]
@@ -83,10 +83,9 @@ def number(value):
 def seconds(value):
     if value is None:
         return ""
-    for unit, factor in (("s", 1), ("ms", 1e3), ("µs", 1e6), ("ns", 1e9)):
-        if value * factor >= 1:
-            break
-    return f"{value * factor:.3g} {unit}"
+    units = {"s": 1, "ms": 1e3, "µs": 1e6, "ns": 1e9}
+    unit = next((unit for unit, factor in units.items() if value * factor >= 1), "ns")
+    return f"{value * units[unit]:.3g} {unit}"
 
 
 def main(argv):

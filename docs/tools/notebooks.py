@@ -12,6 +12,7 @@ import re
 import sys
 from pathlib import Path
 
+LONG = 12  # lines
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -29,6 +30,8 @@ def copy(executed, out):
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":
                 cell["source"] = relink("".join(cell["source"]))
+            elif is_drawing(cell):
+                cell["metadata"]["tags"].append("hide-input")
         titles.append(source.stem)
         kept.add(path.name)
         write(out / path.name, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
@@ -36,6 +39,12 @@ def copy(executed, out):
     for path in out.iterdir():
         if path.name not in kept:
             path.unlink()
+
+
+def is_drawing(cell):
+    """Whether a cell's code is long and for the picture alone: the site shows it when asked."""
+    lines = "".join(cell["source"]).count("\n")
+    return "picture" in cell["metadata"].get("tags", ()) and lines > LONG
 
 
 def relink(text):
