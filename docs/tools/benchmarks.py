@@ -18,8 +18,8 @@ ABOUT = {
     "cpu": (
         "Training and generating",
         "minillm bench cpu --json docs/benchmarks/cpu.json",
-        "Beside PyTorch and transformers. The time is that of one training step, or of one generated "
-        "token; the ratio is ours over theirs, so below 1 we are faster.",
+        "Beside PyTorch and transformers. The time is that of one training step, or of one "
+        "generated token; the ratio is ours over theirs, so below 1 we are faster.",
     ),
     "classical": (
         "Counting, tokenizing, scoring",
@@ -31,8 +31,8 @@ HEAD = """# Benchmarks
 
 Made by `python docs/tools/benchmarks.py` from what the commands below recorded; not by hand. Each
 side ran in a process of its own, in turn, the best of several rounds counts, and both got the same
-work. `must` and `aim` are the ratios that we set ourselves; what misses `must` is **bold**. The GPU's
-kernels have [a page of their own](kernels-results.md), the gradient checker
+work. `must` and `aim` are the ratios that we set ourselves; what misses `must` is **bold**. The
+GPU's kernels have [a page of their own](kernels-results.md), the gradient checker
 [another](gradcheck-matrix.md).
 """
 
