@@ -780,6 +780,6 @@ print(f"right: {weights[-1]:.3f}")
 # Papers, in the order of the ideas: Shannon 1948 (*A mathematical theory of communication*); Good 1953;
 # Jelinek and Mercer 1980; Katz 1987; Church and Gale 1991 (counts by held-out halves); Witten and
 # Bell 1991; Ney, Essen and Kneser 1994; Kneser and Ney 1995 (*Improved backing-off for m-gram
-# language modeling*, the derivation above is their eq. 5 to 7); Chen and Goodman 1999 (*An empirical
+# language modeling*, the derivation above is theirs); Chen and Goodman 1999 (*An empirical
 # study of smoothing techniques*), the comparison that our two sweeps repeat in small; Brants et al.
 # 2007, who found that with enough text a score without any of this does nearly as well.

@@ -464,7 +464,9 @@ figure
 # learned on both, the same size of vocabulary serves both about equally. The price is some more
 # tokens for English than a vocabulary of its own would need.
 #
-# This project's own two READMEs, which no vocabulary was learned on, and one sentence in the four ways.
+# This project's own two READMEs (with Sphinx's messages at hand, no vocabulary has seen them), and one
+# sentence in the four ways. Much of a README is commands, the same in both, so that the difference is
+# smaller there.
 
 # %%
 for name, tokenizer in of.items():
