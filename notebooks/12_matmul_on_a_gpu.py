@@ -19,6 +19,7 @@ import time
 
 import numpy as np
 from matplotlib.colors import ListedColormap
+from threadpoolctl import threadpool_limits
 
 from minillm.errors import UserError
 from minillm.training import track
@@ -86,8 +87,8 @@ print("kernels run on", GPU or "the CPU, in the emulator")
 # $I = 1/12$ (read 8 bytes, write 4, for one addition) however it is written. A product of square
 # matrices that moves each once has $I = 2N^3 / 12N^2 = N/6$: it can be made to lie to the right.
 #
-# First the CPU that you sit at. The next cell times two computations that stream through large
-# arrays and four products by NumPy's BLAS. The fastest product is taken for the level, the fastest
+# First a core of the CPU that you sit at. The next cell times two computations that stream through
+# large arrays and four products by NumPy's BLAS. The fastest product is taken for the level, the fastest
 # stream (reading an array for its sum of squares is tried too) for the slope. Expect the first two
 # near the slope and the products higher, the larger the nearer to the level.
 
@@ -109,34 +110,34 @@ def square(n):
 
 wide, other = rng.standard_normal((2, 16_000_000), dtype=np.float32)  # 64 MB each
 matrix, vector = wide.reshape(4000, 4000), other[:4000]
-measured = {
-    "a + b": (1 / 12, wide.size / seconds(lambda: np.add(wide, other, out=other))),
-    "matrix @ vector": (1 / 2, 2 * wide.size / seconds(lambda: matrix @ vector)),
-}
-for n in (32, 128, 512, 1536):
-    stack = rng.standard_normal((max(1, 10**7 // n**3), n, n), dtype=np.float32)
-    took = seconds(lambda stack=stack: [np.matmul(x, x) for x in stack]) / len(stack)
-    measured[f"product, n = {n}"] = n / 6, 2 * n**3 / took
-reading = 4 * wide.size / seconds(lambda: np.dot(wide, wide))
+with threadpool_limits(1):  # one core: several wait for one another, and blur the picture
+    measured = {
+        "a + b": (1 / 12, wide.size / seconds(lambda: np.add(wide, other, out=other))),
+        "matrix @ vector": (1 / 2, 2 * wide.size / seconds(lambda: matrix @ vector)),
+    }
+    for n in (8, 32, 128, 1024):
+        stack = rng.standard_normal((max(1, 4**11 // n**3), n, n), dtype=np.float32)
+        took = seconds(lambda stack=stack: [np.matmul(x, x) for x in stack]) / len(stack)
+        measured[f"product, n = {n}"] = n / 6, 2 * n**3 / took
+    reading = 4 * wide.size / seconds(lambda: np.dot(wide, wide))
 streams = [rate / intensity for intensity, rate in measured.values() if intensity < 1]
 cpu = Machine(
-    "the CPU at hand",
-    {"the fastest product": max(rate for _, rate in measured.values())},
-    {"the fastest stream": max(reading, *streams)},
+    "one core of the CPU at hand",
+    {"fastest product": max(rate for _, rate in measured.values())},
+    {"fastest stream": max(reading, *streams)},
 )
 bend = max(cpu.rates.values()) / max(cpu.bandwidths.values())
 print(f"the bend lies at {bend:.0f} FLOP a byte")
 
-# %% tags=["picture", "timing"] alt="Roofline of the CPU with five measured computations under it."
+# %% tags=["picture", "timing"] alt="Roofline of a CPU core with six measured computations under it."
 roofline(cpu, measured)
 
 # %% [markdown]
 # `a + b` and the product with a vector sit low on the left: no cleverer arithmetic would lift them,
-# because their bytes have to move. (NumPy adds on one core, and writing costs more than reading, so
-# `a + b` may lie below the slope.) The products are far to the right of them, and that is where
-# rates of tens of operations a byte are to be had at all. A mark above the slope is one whose
-# numbers never left the CPU's caches. Every figure varies from machine to machine, and a busy
-# machine lowers it.
+# because their bytes have to move. (Writing costs more than reading, so `a + b` may lie below the
+# slope.) The products are to the right of them, and the large ones near the level. Those of 8 x 8
+# are far below both roofs: what they wait for is neither bytes nor arithmetic, but Python, which
+# calls once for each. Every figure varies from machine to machine, and a busy machine lowers it.
 #
 # ### Tiles
 #
@@ -390,7 +391,7 @@ traffic_by_rung(reports)
 
 # %% [markdown]
 # Predictions and counts agree. Look at the left: one scale step is a factor of ten, and from 01 to
-# 05 the bytes fall by some hundreds. The orange line of 01 is what its scattered reads waste. On
+# 05 the bytes fall to a few thousandths. The orange line of 01 is what its scattered reads waste. On
 # the right: 04 and 05 do not only need less global memory, they take fewer turns of shared memory.
 # 06 and 07 move what 05 does. Their gain is in the table's last column, about four times fewer
 # *requests* for the same bytes, and in the order of work, which no count shows.

@@ -120,9 +120,10 @@ def roofline(machine, points=None, *, span=None, title=None):
         axes.plot(
             [least, fastest / bandwidth], [least * bandwidth, fastest], color="black", linewidth=1.6
         )
-        start = _free(least, bandwidth, marks)
+        text = f"{name}  {_bandwidth(bandwidth)}"
+        start = _free(text, least, fastest / bandwidth, bandwidth, marks)
         axes.annotate(
-            f"{name}  {_bandwidth(bandwidth)}", (start, start * bandwidth), xytext=(-2, 2),
+            text, (start, start * bandwidth), xytext=(-2, 2),
             textcoords="offset points", rotation=45, rotation_mode="anchor", va="bottom",
             fontsize=9,
         )  # fmt: skip
@@ -156,16 +157,16 @@ def _span(marks, ridge):
     return min(*xs, ridge / 10) / 3, max(*xs, ridge) * 20  # room for names on the right
 
 
-def _free(least, bandwidth, marks):
-    """Where along a slope its name may start: the first place with no point close by."""
-    starts = np.log10(least) + np.arange(0.15, 4, 0.05)
+def _free(text, least, ridge, bandwidth, marks):
+    """Where along a slope its name may start: below the bend, and away from points, if it can."""
+    length = 0.05 * len(text)  # decades, about
+    last = max(0.15, np.log10(ridge / least) - length)
+    starts = np.log10(least) + np.arange(0.15, last + 0.05, 0.05)
     points = np.log10([(x, y / bandwidth) for x, y, _ in marks.values()] or [(1e-30, 1e-30)])
-    along = np.linspace(0, 1.2, 13)  # the decades that a name is long
-    for start in starts:
-        on_slope = (start + along)[:, None, None]  # there x = y / bandwidth
-        if np.abs(points - on_slope).max(-1).min() > 0.18:
-            return 10**start
-    return 10 ** starts[0]
+    along = np.linspace(0, length, 20)
+    on_slope = (starts[:, None] + along)[:, :, None, None]  # there x = y / bandwidth
+    clear = np.abs(points - on_slope).max(-1).min((1, 2))
+    return 10 ** starts[np.argmax(clear > 0.18) if (clear > 0.18).any() else np.argmax(clear)]
 
 
 def _label(figure, axes, marks):

@@ -42,6 +42,21 @@ def test_no_name_covers_another_or_leaves_the_picture():
         assert not any(a.overlaps(b) for b in boxes[:i])
 
 
+@pytest.mark.parametrize("at", [(0.3, 3e9), (1.0, 10e9), (3.0, 30e9)])
+def test_a_slopes_name_keeps_clear_of_points_and_of_the_level(at):
+    figure = roofline(MACHINE, {"point": at})
+    (axes,) = figure.axes
+    figure.draw_without_rendering()
+    (name,) = (text for text in axes.texts if text.get_text().startswith("memory"))
+    box = name.get_window_extent()
+    x, y = axes.transData.transform(at)
+    end = axes.transData.transform((100.0, 1e12))  # the bend
+    assert axes.bbox.x0 < box.x0 < box.x1 < end[0]
+    assert box.y1 < end[1]
+    # the name rises at 45 degrees: along the slope it lies before the point or beyond it
+    assert x < box.x0 or x > box.x1 or y < box.y0 or y > box.y1
+
+
 @pytest.mark.parametrize("machine", GPUS.values(), ids=list(GPUS))
 def test_published_machines(machine):
     """Tensor cores above plain fp32, a ridge between 1 and 100 operations a byte, and a source."""
