@@ -85,7 +85,7 @@ def logit_lens(probabilities, tokens, vocabulary, *, targets=None, title=None):
     levels, T, _ = p.shape
     best = p.argmax(-1)  # (L + 1, T)
     longest = max(len(printable(vocabulary[i])) for i in best.flat)
-    width = min(0.95, max(0.34, 0.12 + 0.085 * min(longest, 10)))  # inches a box
+    width = max(0.34, 0.14 + 0.068 * min(longest, 9))  # inches a box
     figure = new_figure(T * width + 1.5, 0.42 * levels + 1.3)
     axes = figure.add_subplot()
     axes.set_title(title, fontsize=10)
@@ -123,5 +123,5 @@ def _box(t, level, *, inset, **look):
     return Rectangle((t - 0.5 + inset, level - 0.5 + inset), side, side, **look)
 
 
-def _short(name, most=10):
+def _short(name, most=9):
     return name if len(name) <= most else name[: most - 1] + "…"

@@ -43,7 +43,7 @@ def test_each_box_says_the_likeliest_token(tmp_path):
     figure = logit_lens(p, ["x", "y"], vocabulary, targets=targets, title="lens")
     axes = figure.axes[0]
     words = [text.get_text() for text in axes.texts]
-    shown = ["a", r"\$b", "⏎", "a␣very␣lo…"]
+    shown = ["a", r"\$b", "⏎", "a␣very␣l…"]
     assert words[::2] == [shown[i] for i in p.argmax(-1).flat]
     assert words[1::2] == [f"{100 * x:.0f}%" for x in p.max(-1).flat]
     orange = [patch.get_linewidth() == 1.8 for patch in axes.patches]
