@@ -53,8 +53,8 @@ from minillm.viz.style import COLOURS, GREY, new_figure
 # | $s = u + b$ | $1$ and $1$ | $du = ds$, $\;db = ds$ |
 # | $u = w x$ | $x$ and $w$ | $dw = du\,x$, and a second share for $x$: $du\,w$ |
 #
-# Here and in all the code, **`dy` is the gradient of the loss with respect to `y`**, $\partial
-# L/\partial y$. Two things carry over to any size:
+# Here and in all the code, **`dy` is the gradient of the loss with respect to `y`**,
+# $\partial L/\partial y$. Two things carry over to any size:
 #
 # 1. every step needs only the gradient of its own output, and values that forward had anyway;
 # 2. **what is used twice gets two shares, and they add up.**
@@ -179,9 +179,9 @@ graph_picture()
 #
 # ### The Jacobian, which nobody builds
 #
-# All first derivatives of $y$ by $x$ together are the **Jacobian** $J_{ab} = \partial y_a/\partial
-# x_b$, a matrix with a row for each output and a column for each input. Step 3 above is $dx = J^\top
-# dy$, a **vector-Jacobian product**. A backward computes that product *without* the matrix: for
+# All first derivatives of $y$ by $x$ together are the **Jacobian**
+# $J_{ab} = \partial y_a/\partial x_b$, a matrix with a row for each output and a column for each input. Step 3 above is
+# $dx = J^\top dy$, a **vector-Jacobian product**. A backward computes that product *without* the matrix: for
 # a linear layer with $N = 256$ rows of 128 channels in and out, $J$ would have $32768^2$ numbers,
 # 8.6 GB in float64, and nearly all are zero.
 #

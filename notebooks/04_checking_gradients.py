@@ -64,8 +64,8 @@ print(f"<g, v>  = {(g * v).sum():.12f}")
 # \frac{\varphi(h) - \varphi(-h)}{2h} = \varphi'(0) + \frac{h^2}{6} \varphi'''(0) + \dots$$
 #
 # In the second quotient the even terms cancel. What is left out is the **truncation** error; it wants
-# $h$ small. But $\varphi$ is known only to its rounding, $\epsilon |\varphi|$ with $\epsilon =
-# 2^{-52}$, and that is divided by $h$: the **rounding** error, which wants $h$ large. Their sum
+# $h$ small. But $\varphi$ is known only to its rounding, $\epsilon |\varphi|$ with
+# $\epsilon = 2^{-52}$, and that is divided by $h$: the **rounding** error, which wants $h$ large. Their sum
 #
 # $$E(h) = \frac{h^2}{6} |\varphi'''| + \frac{\epsilon |\varphi|}{h}
 # \qquad \text{is smallest at} \qquad
