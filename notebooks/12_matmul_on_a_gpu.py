@@ -88,9 +88,9 @@ print("kernels run on", GPU or "the CPU, in the emulator")
 # matrices that moves each once has $I = 2N^3 / 12N^2 = N/6$: it can be made to lie to the right.
 #
 # First a core of the CPU that you sit at. The next cell times two computations that stream through
-# large arrays and four products by NumPy's BLAS. The fastest product is taken for the level, the fastest
-# stream (reading an array for its sum of squares is tried too) for the slope. Expect the first two
-# near the slope and the products higher, the larger the nearer to the level.
+# large arrays and four products by NumPy's BLAS. The fastest product is taken for the level, the
+# fastest stream (reading an array for its sum of squares is tried too) for the slope. Expect the
+# first two near the slope and the products higher, the larger the nearer to the level.
 
 
 # %% tags=["timing"]
@@ -115,7 +115,7 @@ with threadpool_limits(1):  # one core: several wait for one another, and blur t
         "a + b": (1 / 12, wide.size / seconds(lambda: np.add(wide, other, out=other))),
         "matrix @ vector": (1 / 2, 2 * wide.size / seconds(lambda: matrix @ vector)),
     }
-    for n in (8, 32, 128, 1024):
+    for n in (8, 32, 128, 512):
         stack = rng.standard_normal((max(1, 4**11 // n**3), n, n), dtype=np.float32)
         took = seconds(lambda stack=stack: [np.matmul(x, x) for x in stack]) / len(stack)
         measured[f"product, n = {n}"] = n / 6, 2 * n**3 / took
@@ -129,7 +129,7 @@ cpu = Machine(
 bend = max(cpu.rates.values()) / max(cpu.bandwidths.values())
 print(f"the bend lies at {bend:.0f} FLOP a byte")
 
-# %% tags=["picture", "timing"] alt="Roofline of a CPU core with six measured computations under it."
+# %% tags=["picture", "timing"] alt="Roofline of a CPU core, six measured computations under it."
 roofline(cpu, measured)
 
 # %% [markdown]
@@ -391,10 +391,10 @@ traffic_by_rung(reports)
 
 # %% [markdown]
 # Predictions and counts agree. Look at the left: one scale step is a factor of ten, and from 01 to
-# 05 the bytes fall to a few thousandths. The orange line of 01 is what its scattered reads waste. On
-# the right: 04 and 05 do not only need less global memory, they take fewer turns of shared memory.
-# 06 and 07 move what 05 does. Their gain is in the table's last column, about four times fewer
-# *requests* for the same bytes, and in the order of work, which no count shows.
+# 05 the bytes fall to a few thousandths. The orange line of 01 is what its scattered reads waste.
+# On the right: 04 and 05 do not only need less global memory, they take fewer turns of shared
+# memory. 06 and 07 move what 05 does. Their gain is in the table's last column, about four times
+# fewer *requests* for the same bytes, and in the order of work, which no count shows.
 #
 # ## An experiment: under a GPU's roof
 #
