@@ -347,7 +347,7 @@ tied = []  # of the words after 1, 2, 3, ... different ones, the most frequent
 for many in range(1, 8):
     some = [int(i) for i in np.flatnonzero(places == many)]
     some = [i for i in some if words.token_name(i).strip().isalpha()]
-    tied.append(max(some, key=lambda i: often[i]))
+    tied += sorted(some, key=lambda i: -often[i])[:1]
 for i in tied:
     print(f"{words.token_name(i)!r} occurs {often[i]} times, after {places[i]} different words")
 
@@ -640,7 +640,7 @@ for n in (1, 2, 3, 5, 8):
 # what was expected. The models disagree most in the middle of words.
 
 # %% tags=["picture"] alt="A piece of test text coloured by surprise for models of order 2 and 5; the longer context makes most letters inside words pale, beginnings of words stay dark."
-sample = split.test[2].text[:330]
+sample = split.test[-1].text[:330]
 SurpriseView({f"order {n}": train(train_ids, n, "modified-kneser-ney") for n in (2, 5)}, sample)
 
 # %% [markdown]

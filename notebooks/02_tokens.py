@@ -144,12 +144,11 @@ for number, merge in enumerate(merges, 1):
     for word in pieces:
         pieces[word] = encode_simple(word, merges[:number])
     print(f"{number:2}. {'   '.join(f'{s:14}' for s in shown)}→ {b''.join(merge).decode()!r}")
-print("now:", *("·".join(part.decode() for part in parts) for parts in pieces.values()))
+print("now:", *("·".join(p.decode().replace(" ", "␣") for p in parts) for parts in pieces.values()))
 
 # %% [markdown]
-# After ten merges `low` and `newest` are single tokens, `est` is a piece by itself, and `widest`, which
-# is rarer, still has parts. Nobody told it about stems and endings: it found that `est` is worth a
-# token because two words share it.
+# After ten merges `low` and `newest` are single tokens, and `widest`, which is rarer, still has parts.
+# Nobody told it about stems and endings: it made `est` in the second round because two words share it.
 #
 # The learner is this function, a page of plain Python. (It counts all pairs anew in every round. The
 # trainer that is used, [bpe_train.py](../minillm/tokenizers/bpe_train.py), only updates the counts
