@@ -87,6 +87,8 @@ class Trace(list):
         lines.insert(1, "  ".join("-" * w for w in [*widths, 8]))
         return "\n".join(lines)
 
+    __repr__ = __str__  # what a notebook keeps beside the table: the same on every run, no seconds
+
     def _repr_html_(self):
         def cells(row, tag):
             styled = f"<{tag} style='text-align:left;white-space:pre'>"
