@@ -415,7 +415,7 @@ way_down("modified-kneser-ney", "gene", "t")
 # %% [markdown]
 # Katz's model (1987) is the older way: **back off** rather than interpolate. The first length that
 # has seen the n-gram answers alone, with its count discounted, and the way stops there. Compare the
-# counts in the two pictures: times here, places there.
+# counts in the two pictures, times here, places there, and the bits in their titles.
 
 # %% tags=["picture"] alt="The path of Katz's back-off for the same context: the first length that has seen the n-gram gives all of the probability, and the way stops there."
 way_down("katz", "gene", "t")
@@ -432,9 +432,9 @@ back_off_profile(five["modified-kneser-ney"], "The yield statement of a zebra ra
 # ## An experiment: all of them, by order
 #
 # Eight smoothings, orders 1 to 9, the same text for all. Jelinek-Mercer's weights are found on the
-# validation part, which no model counts. What to expect: relative frequency leaves the picture at
-# order 2; adding one to every count gets *worse* with longer contexts, since it gives the same to
-# all that was not seen, which is nearly everything. The question is who goes on falling.
+# validation part, which no model counts. Relative frequency is not drawn: it is infinite from order 2
+# on. What to expect: adding one to every count gets *worse* with longer contexts, since it gives the
+# same to all that was not seen, which is nearly everything. The question is who goes on falling.
 
 # %% tags=["picture"] alt="Test bits per byte by order for eight smoothings: add-one and Good-Turing rise again after order 3 or 4, Katz, Witten-Bell and absolute discounting after 5, while Jelinek-Mercer and Kneser-Ney go on falling, modified Kneser-Ney lowest."
 EIGHT = {
