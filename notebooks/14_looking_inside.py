@@ -134,11 +134,11 @@ print(f"(a blind guess among {bpe.vocab_size} tokens: {np.log(bpe.vocab_size):.2
 # ### Where it looks
 #
 # All sixteen heads at once: a row of pictures is a layer. In each picture, a row is the token that
-# looks, a column the token it looks at, and grey is the future. Look for three habits: a diagonal
-# (oneself), a line just below it (the token before), and a dark first column (the first token, where
-# a head rests that has found nothing).
+# looks, a column the token it looks at, and grey is the future. Look for three habits: a dark line
+# just below the diagonal (a head that looks at the token before), dark vertical stripes (a token at
+# which all those after it look), and pale, even rows (a head that takes a mean over everything).
 
-# %% tags=["picture"] alt="Attention weights of 4 layers with 4 heads over a sentence of about 15 tokens: some heads look at the previous token, some at the first, some at themselves."
+# %% tags=["picture"] alt="Attention weights of 4 layers with 4 heads over a sentence of about 15 tokens: some heads look at the token before, some show vertical stripes, some spread evenly."
 sentence = "The value of the iterator is returned by the iterator"
 sentence_ids = bpe.encode(sentence)
 weights = attention_weights(reader.params, sentence_ids, reader.config)  # (L, H, T, T)
@@ -218,8 +218,10 @@ T = 48  # the length of a row
 
 def repeats(rng, rows, low, high):
     """Rows (rows, T + 1) of random characters, each with a period from low to high."""
-    made = [np.resize(rng.choice(LETTERS, rng.integers(low, high + 1)), T + 1) for _ in range(rows)]
-    return np.stack(made)
+    made = np.empty((rows, T + 1), np.int32)
+    for row in made:
+        row[:] = np.resize(rng.choice(LETTERS, rng.integers(low, high + 1)), T + 1)
+    return made
 
 
 def batch(rng, texts, random):
@@ -314,6 +316,10 @@ for name, what in (
     print(f"{what:22} {two[name][-1]:10.2f} {one[name][-1]:11.2f}   nats a character")
 
 # %% [markdown]
+# The first half cannot be predicted by anyone. That both models do worse there than a blind guess
+# (the logarithm of the number of characters) is the price of their confidence: half of what they read
+# is text, and what is not seems about to repeat.
+#
 # Look at the first panel below: the loss on the second half. One layer hardly gets below a blind
 # guess. Two layers don't either, for hundreds of steps, and then, within a few hundred more, the loss
 # falls off a cliff. Olsson et al. call this a **phase change**. The second panel shows each head's
@@ -451,7 +457,7 @@ figure
 # %%
 order = np.argsort(-cost.ravel())
 print("heads by what the repeated half costs without them:")
-print("  " + "  ".join(f"{labels[i]}: +{cost.flat[i]:.2f}" for i in order))
+print("  " + "  ".join(f"{labels[i]}: {cost.flat[i]:+.2f}" for i in order))
 print(f"the induction head's score, intact: {intact:.2f}; ", end="")
 print(f"without the previous-token head 1.{backward_looker + 1}: {left[0, backward_looker]:.2f}")
 others = [h for h in range(H) if h != backward_looker]
@@ -508,15 +514,17 @@ for axes, (head, name) in zip(figure.subplots(1, 2), panels, strict=True):
 figure
 
 # %% [markdown]
-# The induction head says what it sees: purple on the diagonal. The previous-token head does not; what
-# it writes is meant for the *keys* of layer 2, not for the output.
+# The induction head says what it sees: purple on the diagonal. The previous-token head does not, and
+# mind the colour bars: it hardly moves the logits at all. Removing it did its damage on another way,
+# through the queries and keys of layer 2, as the third panel above has shown.
 #
 # ### The lens on the repeated sequence
 #
-# All together, on the second half of the probe: the lens on the two-layer model. The next character
-# should appear at the very last step, after the second layer.
+# All together, on the second half of one sequence: the lens on the two-layer model. The next
+# character should appear at the very last step, after the second layer. Where it does not, look
+# whether the character read has occurred more than once: then there is more than one candidate.
 
-# %% tags=["picture"] alt="Logit lens of the two-layer model over 14 characters of the repeated half: wrong guesses at the embedding and after layer 1, nearly all right after layer 2."
+# %% tags=["picture"] alt="Logit lens of the two-layer model over 14 characters of the repeated half: wrong guesses at the embedding and after layer 1, most of them right after layer 2."
 row = probe[1]
 p = lens_probabilities(params, row[:-1], config)  # (3, T, V)
 part = slice(HALF, HALF + 14)
@@ -526,42 +534,47 @@ logit_lens(p[:, part], [alphabet[i] for i in row[:-1][part]], alphabet, targets=
 # %% [markdown]
 # ### A word that nobody has seen
 #
-# Does it help with text? Here is a sentence with a name made up for it, which occurs three times. The
-# bars are the probabilities of each of its letters at the three occurrences, with the whole model and
-# without the induction head.
+# Does it help with text? We put made-up names, six random letters, into a sentence in which the name
+# occurs three times. The bars are the probability of each of its letters at the three occurrences, the
+# mean over 200 names, with the whole model and without the induction head. The first letter is left
+# out: nothing announces it.
 
-# %% tags=["picture"] alt="Probability of each letter of a made-up name at its three occurrences, with and without the induction head: low at the first, higher at the second and third with the head."
-story = "the wuxqet of a wuxqet is no wuxqet."
-name = "wuxqet"
-story_ids = characters.encode(story)
-broken = without(params, config, tuple(induction))
+# %% tags=["picture"] alt="Mean probability of each letter of made-up names at their three occurrences, with and without the induction head: low at the first, higher at the second and third, more so with the head."
+SENTENCE = "the {0} of a {0} is no {0}."
+rng = np.random.default_rng(7)
+alphabet_only = [c for c in sorted(set(clean)) if c.isalpha()]
+made_up = ["".join(rng.choice(alphabet_only, 6)) for _ in range(200)]
+stories = np.stack([characters.encode(SENTENCE.format(name)) for name in made_up])  # (200, length)
+starts = [m.start() for m in re.finditer(made_up[0], SENTENCE.format(made_up[0]))]
 chance = {}
+broken = without(params, config, tuple(induction))
 for label, weights_ in (("whole model", params), ("without the induction head", broken)):
-    logits, _ = gpt.forward(weights_, ids=story_ids[None, :-1], config=config)
-    chance[label] = softmax(logits[0])[0][np.arange(len(story_ids) - 1), story_ids[1:]]
-starts = [m.start() for m in re.finditer(name, story)]
+    logits, _ = gpt.forward(weights_, ids=stories[:, :-1], config=config)
+    p = np.take_along_axis(softmax(logits)[0], stories[:, 1:, None], -1)[..., 0]
+    chance[label] = p.mean(0)  # of the character after each position
 
 figure = new_figure(8.6, 2.7)
 for n, (axes, start) in enumerate(zip(figure.subplots(1, 3, sharey=True), starts, strict=True)):
-    places = np.arange(1, len(name))  # the first letter has nothing to be recognised by
+    places = np.arange(1, 6)
     for k, (label, values) in enumerate(chance.items()):
         heights = values[start + places - 1]
         axes.bar(places + 0.4 * (k - 0.5), heights, 0.4, color=(COLOURS[2], GREY)[k], label=label)
-    axes.set_xticks(places, list(name[1:]))
+    axes.set_xticks(places, [f"{place + 1}" for place in places])
     axes.set(title=f"occurrence {n + 1}", xlabel="letter of the name", ylim=(0, 1))
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=9, colors=GREY)
-figure.axes[0].set_ylabel("probability")
+figure.axes[0].set_ylabel("mean probability")
 figure.axes[0].legend(frameon=False, fontsize=8)
 figure
 
 # %%
 for label, values in chance.items():
-    means = [values[start : start + len(name) - 1].mean() for start in starts]
+    means = [values[start : start + 5].mean() for start in starts]
     print(f"{label:27}", "  ".join(f"{n + 1}: {m:.2f}" for n, m in enumerate(means)))
 
 # %% [markdown]
-# A name has been learned from the text itself, without any change of a weight. This is the simplest case
+# The names are learned from the text that is being read, without any change of a weight; a second head
+# of the same kind does what is left without the first. This is the simplest case
 # of *in-context learning*, and Olsson et al. argue that much of what large models do in context grows
 # out of heads like this one.
 #
