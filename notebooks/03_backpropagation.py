@@ -31,6 +31,7 @@ from minillm.ops import (
     tanh,
 )
 from minillm.ops._op import sum_to_shape
+from minillm.training import WorkerPool
 from minillm.viz.source import show_source
 from minillm.viz.style import COLOURS, GREY, new_figure
 
@@ -615,12 +616,14 @@ def accuracy(params):
     return (logits.argmax(-1) == targets[test]).mean()
 
 
-runs = {
-    "right": train_with(network_backward),
-    "slope of tanh left out": train_with(slope_left_out),
-    "dW1 zero": train_with(first_layer_zero),
-    "dW1 with the wrong sign": train_with(sign_turned),
+backwards = {
+    "right": network_backward,
+    "slope of tanh left out": slope_left_out,
+    "dW1 zero": first_layer_zero,
+    "dW1 with the wrong sign": sign_turned,
 }
+with WorkerPool(1):  # one thread in matrix products: the quickest for arrays as small as these
+    runs = {name: train_with(backward) for name, backward in backwards.items()}
 for name, (params, losses) in runs.items():
     print(f"{name:24} loss {losses[-1]:.3f}, right for {accuracy(params):.1%} of the test lines")
 
