@@ -27,7 +27,7 @@ from minillm.models import gpt, gpt_step
 from minillm.models.language_model import LanguageModel
 from minillm.models.next_token import distributions
 from minillm.models.ngram import NGram
-from minillm.training import TrainConfig, keep, track, train_or_load
+from minillm.training import TrainConfig, WorkerPool, keep, track, train_or_load
 from minillm.training.flops import counted, counting
 from minillm.viz.generation_view import GenerationView
 from minillm.viz.source import show_source
@@ -58,7 +58,7 @@ for name, one in (("gpt", model), ("kneser-ney", table)):
     print(f"{name}: {evaluate(one, text.split.validation[-1:]).bits_per_byte:.2f} bits per byte")
 
 # %% [markdown]
-# Two models: a GPT trained for the seconds that a notebook has, and the Kneser-Ney table of 5-grams,
+# Two models: a GPT trained for the seconds that a notebook has, and the Kneser-Ney table of 6-grams,
 # which is the better one at this length ([notebook 10](10_training_a_gpt.ipynb) shows when that turns).
 # All that follows asks a model for one thing only, the next token's scores, and works with both.
 #
@@ -297,13 +297,14 @@ figure
 
 # %% [markdown]
 # People's text is not likely. It costs a model far more bits than anything that searches for likely text,
-# and a little more than what the model draws by itself, for it knows more than the model does. Plain
-# drawing is nearest. The cuts move to the left of people's text: they trade some of its variety for
-# fewer accidents, min-p and low temperatures most. At temperature 1.5 the text is noise, and min-p
-# brings it back. (The names of the settings mean little across models: what is right for a large model,
-# whose tail is better, is too careful or too bold for a small one.)
+# and a little more than what the model draws by itself, for people know more than the model does. Plain
+# drawing comes near to it. Every cut moves to the left of plain drawing: it trades some of the variety
+# for fewer accidents, low temperatures and min-p most. At temperature 1.5 the text is noise, and min-p
+# brings it back. (A setting means little across models: what is right for a large model, whose tail is
+# better, can be too careful or too bold for a small one.)
 #
-# Holtzman et al. (2020) called what is at the top left of these panels *degeneration*. Let us look at it.
+# And the texts that are likeliest repeat themselves, more than half of the time. Holtzman et al. (2020)
+# called this *degeneration*. Let us look at it.
 #
 # ## An experiment: searching for the likeliest
 #
@@ -320,11 +321,11 @@ for beams in (1, 2, 4, 8, 16):
     print("   ", repr(tokenizer.decode(new)[:90]))
 
 # %% [markdown]
-# It does as we derived. The wider the search, the better the score, and the sooner the text turns in a
-# circle. The next picture follows the cost along the text, for the text that eight beams found, one that
+# It does as we derived. The wider the search, the better the score, and the text turns in a circle; with
+# enough beams one as small as a single blank. The next picture follows the cost along the text, for the text that eight beams found, one that
 # was drawn, and one that people wrote.
 
-# %% tags=["picture"] alt="Bits per character along three texts of 200 characters, as means over 20: people's text and the drawn one vary between two and four bits; the text of the beam search falls to half a bit and stays."
+# %% tags=["picture"] alt="Bits per character along three texts of 200 characters, as means over 28: people's text and the drawn one go up and down; the text of the beam search is a level line far below."
 drawn = generate(model, prompt, max_new_tokens=LENGTH, rng=0)
 people = tokenizer.encode(text.split.test[-1].text)[: LENGTH + len(prompt)]
 lines = {
@@ -332,13 +333,16 @@ lines = {
     "drawn": bits_of(model, np.concatenate([prompt, drawn]), len(prompt)),
     "8 beams": bits_of(model, np.concatenate([prompt, found[8]]), len(prompt)),
 }
-figure = new_figure(7.6, 3.6)
+figure, window = new_figure(7.6, 3.6), 28
 axes = figure.add_subplot(
-    xlabel="characters generated", ylabel="bits per character,\nmean of 20", ylim=(0, None)
+    xlabel="characters generated", ylabel=f"bits per character,\nmean of {window}"
 )
 for (name, bits), colour in zip(lines.items(), (COLOURS[1], COLOURS[0], "black"), strict=True):
-    axes.plot(np.arange(19, len(bits)), np.convolve(bits, np.ones(20) / 20, "valid"), color=colour)
-    axes.annotate(name, (len(bits), bits[-20:].mean()), color=colour, va="center")
+    means = np.convolve(bits, np.ones(window) / window, "valid")
+    axes.plot(np.arange(window, len(bits) + 1), means, color=colour)
+    axes.annotate(f" {name}", (len(bits), means[-1]), color=colour, va="center")
+axes.set_ylim(0, None)
+axes.margins(x=0.1)
 axes.spines[["top", "right"]].set_visible(False)
 figure
 
@@ -346,7 +350,7 @@ figure
 # The circle is cheap at every round, and leaving it would cost. Here are the two generated texts coloured
 # by surprise; point at a character of the circle to see how sure the model is of it.
 
-# %% tags=["picture"] alt="Two generated texts coloured by surprise: the one that was drawn is mixed, the one of the beam search nearly white after its first words."
+# %% tags=["picture"] alt="Two generated texts coloured by surprise: the one that was drawn has dark characters in every line, the circle of the beam search has none."
 prompted = {"drawn": drawn, "8 beams": found[8]}
 SurpriseView(
     {"gpt": model}, "\n\n".join(PROMPT + tokenizer.decode(new) for new in prompted.values())
@@ -359,7 +363,7 @@ SurpriseView(
 # %%
 newline = int(tokenizer.encode("\n")[0])
 print("alpha  length  log p    the best of 8 beams")
-for alpha in (0.0, 0.5, 1.0, 2.0):
+for alpha in (0.0, 0.5, 0.75, 1.0, 1.5):
     (new, score), *_ = beam_search(
         model, prompt, beams=8, max_new_tokens=100, length_penalty=alpha, stop_id=newline
     )
@@ -408,8 +412,7 @@ def flops_at(one, t):
     with minillm.backend("numpy"), counting() as without:
         gpt.forward(params, ids=text_ids, config=config)
     past = gpt_step.start(one.params, config, 1)
-    if t > 1:
-        gpt_step.step(one.params, past, ids=text_ids[:, 1:], config=config)
+    gpt_step.step(one.params, past, ids=text_ids[:, 1:], config=config)
     with counting() as with_past:
         gpt_step.step(params, past, ids=text_ids[:, :1], config=config)
     return with_past.total, without.total
@@ -428,8 +431,7 @@ def milliseconds_at(one, t, repeats=5):
     """The same in milliseconds, the median of some tries."""
     text_ids, config, params = np.zeros((1, t), np.int32), one.config, one.params
     past, tries = gpt_step.start(params, config, 1), []
-    if t > 1:
-        gpt_step.step(params, past, ids=text_ids[:, 1:], config=config)
+    gpt_step.step(params, past, ids=text_ids[:, 1:], config=config)
     for _ in range(repeats):
         past["length"] = t - 1  # forget the last one again
         began = time.perf_counter()
@@ -440,7 +442,8 @@ def milliseconds_at(one, t, repeats=5):
     return 1000 * np.median(tries, axis=0)
 
 
-times = np.array([milliseconds_at(large, t) for t in track(PLACES, "places")])
+with WorkerPool(1):  # the matrix products on one core
+    times = np.array([milliseconds_at(large, t) for t in track(PLACES, "places")])
 for t, (with_past, without) in zip(PLACES, times, strict=True):
     print(
         f"t = {t:5}: {with_past:6.2f} ms with past, {without:7.2f} ms without: x {without / with_past:,.0f}"
@@ -467,13 +470,26 @@ figure
 
 # %% [markdown]
 # With `past` a token costs about the same everywhere: its share of attention grows with the place, but
-# starts from next to nothing. Without, it costs in proportion to the place, and the whole text its
-# square. The measured gain is smaller than the counted one. A step on a single row cannot use the
-# machine: each weight is fetched from memory for one multiply-add, where the whole text would share the
-# fetch. **Generation is bound by memory, not by arithmetic**; that is also why several texts at once
-# cost hardly more than one.
-#
-# And `past` itself has to be fetched, for each token, all of it. Here grouped heads come in: the same model
+# starts from next to nothing. Without, it costs in proportion to the place, and so the whole text its
+# square. The seconds follow the FLOPs from afar. In a step on a single row each weight is fetched from
+# memory for one multiply-add, and the fetching takes longer than the arithmetic: **generation is bound
+# by memory**. So let the fetch serve several texts, one row each:
+
+# %% tags=["timing"]
+print("texts   ms a step   ms a token")
+with WorkerPool(1):
+    for batch in (1, 4, 16, 64):
+        past, tries = gpt_step.start(large.params, large.config, batch), []
+        for _ in range(12):
+            row, began = np.zeros((batch, 1), np.int32), time.perf_counter()
+            gpt_step.step(large.params, past, ids=row, config=large.config)
+            tries.append(1000 * (time.perf_counter() - began))
+        print(f"{batch:5} {np.median(tries):11.2f} {np.median(tries) / batch:12.3f}")
+
+# %% [markdown]
+# A step for several texts takes longer than for one, but by far not as many times as there are texts.
+# That is why a server answers many people with one batch. What the texts cannot share is `past`: each
+# has its own, and all of it has to be fetched for each token. Here grouped heads come in: the same model
 # with eight heads of queries that share eight, four, two heads of keys and values, or one.
 
 # %%
@@ -559,7 +575,7 @@ for seed in range(50):
     p = rng.dirichlet(np.full(rng.integers(2, 30), 0.5))
     share = rng.uniform(0.05, 0.99)
     came, wanted = np.asarray(nucleus(p, share)), keep_top_p(np.log(p), share) > -np.inf
-    assert came.shape == p.shape and came.dtype == bool, f"bool {p.shape} expected, got {came!r}"
+    assert (came.shape, came.dtype) == (p.shape, bool), f"bool {p.shape} expected, got {came!r}"
     assert np.array_equal(came, wanted), (
         f"share {share:.3f}: {came.sum()} tokens with {p[came].sum():.3f} together were kept, "
         f"expected {wanted.sum()} with {p[wanted].sum():.3f}. Hint: the sum must reach the share, "
@@ -590,7 +606,7 @@ for seed in range(50):
     p /= p.sum()
     share = rng.uniform(0.1, 0.9)
     came = np.asarray(typical(p, share))
-    assert came.shape == p.shape and came.dtype == bool, f"bool {p.shape} expected, got {came!r}"
+    assert (came.shape, came.dtype) == (p.shape, bool), f"bool {p.shape} expected, got {came!r}"
     far = np.abs(-np.log(p) + np.sum(p * np.log(p)))  # from the entropy
     assert p[came].sum() >= share - 1e-12, f"{p[came].sum():.3f} were kept, {share:.3f} are wanted"
     farthest = np.flatnonzero(came)[np.argmax(far[came])]
@@ -636,7 +652,8 @@ for seed in range(50):
         p = q.copy()
     a, r = (np.asarray(x, float) for x in speculative(p, q))
     assert np.all((a >= 0) & (a <= 1)), f"a must hold probabilities, got {a.round(3)}"
-    assert np.all(r >= 0) and np.isclose(r.sum(), 1), f"r must sum to 1, got {r.round(3)}"
+    assert np.all(r >= 0), f"r must hold probabilities, got {r.round(3)}"
+    assert np.isclose(r.sum(), 1), f"r must sum to 1, got {r.round(3)}, which sum to {r.sum():.3f}"
     out = q * a + (1 - np.sum(q * a)) * r
     assert np.allclose(out, p), (
         f"what comes out is off p by up to {np.abs(out - p).max():.3f}. Hint: where q is above p, "
@@ -646,7 +663,7 @@ for seed in range(50):
     assert np.isclose(accepted, most), f"{accepted:.3f} is accepted, {most:.3f} would be possible"
 small, big = (np.concatenate(list(distributions(one, ids))) for one in (table, model))
 share = np.minimum(small, big).sum(-1).mean()
-print(f"well done; the GPT would accept {share:.0%} of what the table of 5-grams draws")
+print(f"well done; the GPT would accept {share:.0%} of what the table of 6-grams draws")
 
 # %% [markdown]
 # ## Where to go next
