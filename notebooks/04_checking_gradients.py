@@ -10,6 +10,7 @@
 # %%
 import html
 import inspect
+import zlib
 
 import numpy as np
 
@@ -431,9 +432,9 @@ figure
 
 
 # %% tags=["picture"] alt="Six rows, one for each wrong backward: a heat map of the numerical gradient, one of the returned gradient, and a scatter plot of the two."
-def patient(op, name, args, leaf=0, **kwargs):
-    """A wrong backward from the catalogue at a point of our own."""
-    entry = next(e for e in load() if (e.op, e.name) == (op, name))
+def patient(op, checksum, args, leaf=0, **kwargs):
+    """A wrong backward from the catalogue, by a checksum of its name, which would give it away."""
+    entry = next(e for e in load() if e.op == op and zlib.crc32(e.name.encode()) == checksum)
     forward, right = readable(op)
     tools = Tools(ops, right)
 
@@ -445,12 +446,12 @@ def patient(op, name, args, leaf=0, **kwargs):
 
 ids = np.array([[0, 2, 1, 2, 3], [4, 2, 0, 5, 2]])
 patients = {
-    "A": patient("linear", "averaged_over_the_batch", draw((6, 5), (5, 5), 5), leaf=1),
-    "B": patient("softmax", "sum_held_constant", draw((5, 6), seed=1)),
-    "C": patient("linear", "weight_gradient_transposed", draw((6, 5), (5, 5), 5, seed=2), leaf=1),
-    "D": patient("relu", "passes_everything", draw((5, 6), seed=3)),
-    "E": patient("embedding", "last_one_wins", draw((6, 5), seed=4), ids=ids),
-    "F": patient("tanh", "last_row_left_out", draw((5, 6), seed=5)),
+    "A": patient("linear", 0xBC4ADD2F, draw((6, 5), (5, 5), 5), leaf=1),
+    "B": patient("softmax", 0xF1317409, draw((5, 6), seed=1)),
+    "C": patient("linear", 0x54188CDB, draw((6, 5), (5, 5), 5, seed=2), leaf=1),
+    "D": patient("relu", 0xF6DB8B19, draw((5, 6), seed=3)),
+    "E": patient("embedding", 0xAEE7D78E, draw((6, 5), seed=4), ids=ids),
+    "F": patient("tanh", 0x99F00669, draw((5, 6), seed=5)),
 }
 
 
