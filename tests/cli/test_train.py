@@ -26,6 +26,7 @@ def weights(out, link="last"):
         ("gpt", [*TINY_GPT, *QUICK, *LLAMA, "--no-tied", "--dropout", 0.1]),
         ("rnn", [*TINY_LSTM, *QUICK, "--optimizer", "sgd", "--schedule", "linear"]),
         ("gru", [*TINY_LSTM, *QUICK, "--tokenizer", "byte", "--accumulation", 2]),
+        ("neural-ngram", ["--order", 3, "--n-embd", 8, "--n-hidden", 8, "--direct", *QUICK]),
     ],
 )
 def test_a_run_says_what_it_did_and_leaves_its_files(minillm, book, kind, options):
