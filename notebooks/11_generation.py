@@ -327,7 +327,7 @@ for beams in (1, 2, 4, 8, 16):
 
 # %% tags=["picture"] alt="Bits per character along three texts of 200 characters, as means over 28: people's text and the drawn one go up and down; the text of the beam search is a level line far below."
 drawn = generate(model, prompt, max_new_tokens=LENGTH, rng=0)
-people = tokenizer.encode(text.split.test[-1].text)[: LENGTH + len(prompt)]
+people = tokenizer.encode(text.split.test[-1].text[100:])[: LENGTH + len(prompt)]
 lines = {
     "people": bits_of(model, people, len(prompt)),
     "drawn": bits_of(model, np.concatenate([prompt, drawn]), len(prompt)),
@@ -347,7 +347,20 @@ axes.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% [markdown]
-# The circle is cheap at every round, and leaving it would cost. Here are the two generated texts coloured
+# The circle has its price, and it stays the same. How long is a round, and what does each one cost?
+
+# %%
+circle = found[8][100:150]
+period = next(p for p in range(1, 51) if np.array_equal(circle, found[8][100 - p : 150 - p]))
+print(f"a round of {period} characters: {tokenizer.decode(circle[:period])!r}")
+for k in range(LENGTH // period - 1):
+    print(f"{lines['8 beams'][k * period : (k + 1) * period].sum():.1f}", end=" ")
+print("bits a round")
+
+# %% [markdown]
+# Nothing in a score of probabilities makes a tenth round worse than a first; that people would not write
+# it is not what the score asks. (Larger models even become surer with each repetition, because they
+# have learnt to copy: [notebook 14](14_looking_inside.ipynb) finds the heads that do it.) Here are the two generated texts coloured
 # by surprise; point at a character of the circle to see how sure the model is of it.
 
 # %% tags=["picture"] alt="Two generated texts coloured by surprise: the one that was drawn has dark characters in every line, the circle of the beam search has none."
@@ -368,7 +381,7 @@ for alpha in (0.0, 0.5, 0.75, 1.0, 1.5):
         model, prompt, beams=8, max_new_tokens=100, length_penalty=alpha, stop_id=newline
     )
     length = len(new) + 1  # the newline counts
-    print(f"{alpha:5.1f} {length:7} {score * length**alpha:6.1f}    {tokenizer.decode(new)[:60]!r}")
+    print(f"{alpha:5.2f} {length:7} {score * length**alpha:6.1f}    {tokenizer.decode(new)[:60]!r}")
 
 # %% [markdown]
 # With $\alpha = 0$ the search takes what ends soonest; with a large $\alpha$ whatever goes on longest.
@@ -478,7 +491,7 @@ figure
 # %% tags=["timing"]
 print("texts   ms a step   ms a token")
 with WorkerPool(1):
-    for batch in (1, 4, 16, 64):
+    for batch in (1, 4, 16):
         past, tries = gpt_step.start(large.params, large.config, batch), []
         for _ in range(12):
             row, began = np.zeros((batch, 1), np.int32), time.perf_counter()
