@@ -585,6 +585,11 @@ long_ones = np.mean(np.array(runs["gpt"]["norms"][1:]) > 1)
 print(f"the GPT of the large picture: {long_ones:.0%} of the steps that were logged")
 
 # %% [markdown]
+# The unclipped run meets one gradient many times as long as those around it, while its rate still rises,
+# and within these steps its loss does not recover from it. In the clipped runs the limit does two
+# things. In the first steps nearly every gradient is longer than 1: there the limit acts like a second
+# warm-up. Later it is touched by single peaks only, which is what it is for.
+#
 # ## An experiment: the last steps
 #
 # Does the fall at the end of the schedule pay? Train the small GPT twice from the same start, on the same
