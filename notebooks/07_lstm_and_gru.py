@@ -8,14 +8,13 @@
 # network cannot learn be learnt in seconds, and then look into a network that has read Python source:
 # what have its cells come to track?
 #
-# You need notebook 6. Reading takes about 50 minutes, running about a minute.
+# You need notebook 6. Reading takes about 50 minutes, running about 45 seconds.
 
 # %%
 import io
 import json
 import os
 import platform
-import time
 import tokenize
 from pathlib import Path
 
@@ -187,7 +186,7 @@ gradient_flow(flow, along="time", title="A gradient on its way back, before any 
 # Is it really the road? For $b = 3$ we send a gradient into $c$ at the last step, once through the whole
 # backward, and once multiplied by the forget gates alone.
 
-# %% tags=["picture"] alt="For an LSTM with forget bias 3, the norm of the whole gradient and that along the forget gates alone over 100 steps back: the two stay within an order of magnitude for the first tens of steps."
+# %% tags=["picture"] alt="For an LSTM with forget bias 3, the norm of the whole gradient and that along the forget gates alone over 100 steps back: they begin together, then the road falls to about a hundredth while the whole stays level."
 caches = caches_of("lstm", fresh("lstm", forget_bias=3), x)
 road, d = [1.0], dh
 for cache in reversed(caches):
@@ -341,7 +340,7 @@ print(
 # %% [markdown]
 # ### What could be tracked
 #
-# Five things that can be computed exactly from the source, at every character, from what has been
+# Six things that can be computed exactly from the source, at every character, from what has been
 # read *up to and including it*. Python's own `tokenize` knows about strings, comments and brackets.
 
 
@@ -352,14 +351,15 @@ def features(text):
     start = np.cumsum([0, *map(len, lines)])  # of each line
     position = np.concatenate([np.arange(len(line)) for line in lines])
     indent = [np.minimum(np.arange(len(s)) + 1, len(s) - len(s.lstrip(" "))) for s in lines]
-    string, comment, depth = (np.zeros(len(text)) for _ in range(3))
+    quotes, block, comment, depth = (np.zeros(len(text)) for _ in range(4))
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         kind = tokenize.tok_name[token.type]
         first, last = (start[row - 1] + column for row, column in (token.start, token.end))
-        if kind == "STRING":
-            string[first : last - 1] = 1  # from the opening quote to before the closing one
+        if kind == "STRING":  # from the opening quote to before the closing one
+            inside = block if token.string.endswith(('"""', "'''")) else quotes
+            inside[first : last - 1] = 1
         elif kind in ("FSTRING_START", "FSTRING_MIDDLE"):  # from Python 3.12 on
-            string[first:last] = 1
+            quotes[first:last] = 1
         elif kind == "COMMENT":
             comment[first:last] = 1
         elif kind == "OP" and token.string in "([{":
@@ -369,30 +369,40 @@ def features(text):
     return {
         "position in the line": position.astype(float),
         "indentation": np.concatenate(indent).astype(float),
-        "inside a string": string,
+        "inside quotes": quotes,
+        "inside a docstring": block,
         "inside a comment": comment,
         "depth of brackets": depth,
     }
 
 
-READ = 8000  # characters of each held-out module
+PIECES, WARM, LENGTH = 6, 300, 4300  # of each module; the first WARM characters do not count
+
+
+def pieces(values):
+    """(PIECES, LENGTH, ...): stretches spread evenly over a module's characters."""
+    starts = np.linspace(0, len(values) - LENGTH, PIECES).astype(int)
+    return np.stack([values[start : start + LENGTH] for start in starts])
 
 
 def cells_over(params, texts):
-    """(texts * READ, K): the cells' values after each of the first READ characters of each text."""
-    ids = np.stack([tokenizer.encode(text[:READ]) for text in texts])  # (B, T)
+    """(N, K) float32: the cells' values after each character of the texts' pieces."""
+    ids = np.concatenate([pieces(tokenizer.encode(text)) for text in texts])  # (B, T)
     (weights,) = params["layers"]
     h = np.zeros((len(ids), len(weights["weight_h"])), np.float32)
     state, cells = {"h": h, "c": h}, []
-    for t in range(READ):
+    for t in range(LENGTH):
         state, _ = lstm_cell(params["embedding"]["weight"][ids[:, t]], state, weights)
         cells.append(state["c"])
-    return np.stack(cells, axis=1).reshape(-1, h.shape[-1]).astype(np.float64)
+    return np.stack(cells[WARM:], axis=1).reshape(-1, h.shape[-1])
 
 
 def features_over(texts):
     found = [features(text) for text in texts]
-    return {name: np.concatenate([f[name][:READ] for f in found]) for name in found[0]}
+    return {
+        name: np.concatenate([pieces(f[name])[:, WARM:].reshape(-1) for f in found])
+        for name in found[0]
+    }
 
 
 def correlations(cells, feature):
@@ -408,7 +418,7 @@ def correlations(cells, feature):
 # was found in. We **choose** the cell on six of the held-out modules and **report** its correlation on
 # the other six. And there are two controls:
 #
-# - *chance*: the same search with the feature shifted by some thousand characters, so that it has
+# - *chance*: the same search with the feature shifted by some ten thousand characters, so that it has
 #   nothing to do with the text any more;
 # - *untrained*: the same search in the same network before its first training step.
 #
@@ -416,7 +426,7 @@ def correlations(cells, feature):
 # tells whether the network knows a thing that no single cell does.
 
 # %%
-choosing, reporting = [d.text for d in held_out[:6]], [d.text for d in held_out[6:]]
+choosing, reporting = [d.text for d in held_out[::2]], [d.text for d in held_out[1::2]]
 facts_choosing, facts_reporting = features_over(choosing), features_over(reporting)
 
 
@@ -426,14 +436,16 @@ def search(params):
     table = {}
     for name, feature in facts_choosing.items():
         cell = int(np.abs(correlations(here, feature)).argmax())
-        shifted = [np.roll(feature, by) for by in (5003, 11003, 23003)]
-        with_one = [np.c_[cells, np.ones(len(cells))] for cells in (here, there)]
-        fitted = with_one[1] @ np.linalg.lstsq(with_one[0], feature, rcond=None)[0]
+        shifted = [np.roll(feature, by) for by in (20_003, 50_021, 90_001)]
+        with_one = np.c_[here, np.ones(len(here), np.float32)]
+        slopes = np.linalg.solve(with_one.T @ with_one, with_one.T @ feature)[:-1]
         table[name] = {
             "cell": cell,
-            "r": float(correlations(there, facts_reporting[name])[cell]),
-            "chance": float(max(np.abs(correlations(here, s)).max() for s in shifted)),
-            "all": float(correlations(fitted[:, None], facts_reporting[name])[0]),
+            "r": round(float(correlations(there, facts_reporting[name])[cell]), 4),
+            "chance": round(float(max(np.abs(correlations(here, s)).max() for s in shifted)), 4),
+            "all": round(
+                float(correlations((there @ slopes)[:, None], facts_reporting[name])[0]), 4
+            ),
         }
     return table
 
@@ -451,7 +463,6 @@ for form, table in tables.items():
 # %%
 RECORD = Path("../results/07_lstm_and_gru.json")
 if LONG:
-    began = time.perf_counter()
     long_model, long_settings = a_reader("long")
     long_result = train_or_load(
         long_model, (train_ids, held_out_ids), long_settings, RUNS / "lstm_long"
@@ -460,7 +471,7 @@ if LONG:
         "command": "make long NOTEBOOK=07",
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "seconds": round(long_result.seconds + time.perf_counter() - began),
+        "seconds of training": round(long_result.seconds),
     }
     bits = long_result.best_loss / np.log(2)
     record = {
@@ -480,8 +491,8 @@ print(record["bits per character"], "bits per character")
 # size; the sign is arbitrary). An open dot is what all cells together know. The grey bar reaches up to
 # the best of all cells by chance.
 
-# %% tags=["picture"] alt="For five features of Python source, the held-out correlation of the best single cell and of all cells together, for the untrained, trained and longer trained LSTM, with grey bars for chance: all are above chance, all cells know more than one cell."
-figure = new_figure(8.2, 4.6)
+# %% tags=["picture"] alt="For six features of Python source, the held-out correlation of the best single cell and of all cells together, for the untrained, trained and longer trained LSTM, with grey bars for chance: training moves the dots to the right, and all cells together know more than one."
+figure = new_figure(8.2, 5.2)
 axes = figure.add_subplot(
     xlabel="size of the correlation, on modules not searched",
     title="What the cells track",
@@ -508,55 +519,57 @@ figure
 # %% [markdown]
 # Read it soberly.
 #
-# - Every chosen cell is far above chance, so something is there.
-# - But look at the grey dots. **An untrained network tracks a good deal, too**: a newline pushes the
-#   random cells somewhere, and they drift back. Where the trained dot is no further right than the
-#   grey one, "a cell that counts the position in the line" is no achievement of learning.
-# - The open dots are far to the right of the full ones. What the network knows is *spread* over many cells.
-#   A cell that one can read is the exception, then as now: of their whole networks, Karpathy et al.
-#   showed a handful, and found that most cells have no such reading.
+# - **Chance is not small.** The bar is what the best cell reaches for a feature that has nothing to do
+#   with the text. Indentation and docstrings change so slowly that a shifted copy correlates by
+#   accident. A dot has to be well to the right of its bar before it says anything.
+# - **An untrained network tracks something, too.** A newline pushes its random cells somewhere, and
+#   they drift back: that alone is a fair clock for the position in the line. What training added is the
+#   distance between the grey dot and the coloured one, not the whole of the coloured one.
+# - **What the network knows is spread.** The open dots are nearly everywhere to the right of the full
+#   ones of their colour, by much. A cell that one can read is a lucky exception, then as now: of their whole networks,
+#   Karpathy et al. showed a handful, and wrote that most cells have no such reading.
+# - The same cell may be chosen twice (look at the numbers above). Then it tracks neither of the two
+#   features as such, but something that goes with both.
 #
 # ### Looking at one
 #
 # Here is an excerpt of a module from the reporting half, each character on the colour of the cell that
-# was chosen for "inside a string". (Purple is positive, orange negative, and the sign is arbitrary.)
-# See where it changes, and where it is wrong.
+# was chosen for "inside quotes". (Purple is positive, orange negative, and which is which is
+# arbitrary.) See where it changes, and where it is wrong: what else than quotes makes it change?
 
 
 # %%
 def excerpt(text, fact, *, lines=12, widest=84):
-    """The piece of so many lines, none too long, in which a fact is most often undecided."""
-    rows = io.StringIO(text[:READ]).readlines()[:-1]
+    """Where to find so many lines, none too long, about a third of which is true of a fact."""
+    rows = io.StringIO(text).readlines()[:-1]
     start = np.cumsum([0, *map(len, rows)])
-    pieces = [
-        (abs(fact[start[k] : start[k + lines]].mean() - 0.4), start[k], start[k + lines])
+    found = [
+        (abs(fact[start[k] : start[k + lines]].mean() - 0.35), start[k], start[k + lines])
         for k in range(len(rows) - lines)
         if max(map(len, rows[k : k + lines])) <= widest
-        and '"""' not in "".join(rows[k : k + lines])
     ]
-    _, first, last = min(pieces)
-    return first, last
+    return min(found)[1:]
 
 
+READ = 8000  # characters of the module that are looked at
 chosen = {name: row["cell"] for name, row in tables["trained"].items()}
-number = max(
-    range(6), key=lambda k: reporting[k][:READ].count("'") + reporting[k][:READ].count('"')
-)
+number = int(np.argmax([features(text)["inside quotes"][:READ].mean() for text in reporting]))
 source = reporting[number][:READ]
 traces = gate_traces(model.params, tokenizer.encode(source), model.config)
-first, last = excerpt(source, features(reporting[number])["inside a string"])
-print(held_out[6 + number].name, "from character", first)
+first, last = excerpt(source, features(reporting[number])["inside quotes"])
+print(held_out[1::2][number].name, "from character", first)
 
 # %% tags=["picture"] alt="Twelve lines of Python source, each character on the colour of one LSTM cell's value, which tends to change inside string literals."
-cell = chosen["inside a string"]
+cell = chosen["inside quotes"]
 cell_text(
     np.tanh(traces["cell"][first:last, cell]),
     source[first:last],
-    title=f'cell {cell}, chosen for "inside a string"',
+    title=f'cell {cell}, chosen for "inside quotes"',
 )
 
 # %% [markdown]
-# And the one for the position in the line, which needs no training to be found:
+# Now the cell for the position in the line, on a scale of its own. Look at the starts of the lines and
+# follow one to its end.
 
 # %% tags=["picture"] alt="The same twelve lines on the colour of the cell chosen for the position in the line: its value drifts along each line and jumps at the newline."
 cell = chosen["position in the line"]
@@ -571,18 +584,25 @@ cell_text(
 )
 
 # %% [markdown]
-# Now the gates that make it so. The beginning of the same excerpt, three of the chosen cells. A dark forget gate
-# keeps; a white one wipes. A cell can only remember where its forget gate is dark **and** its input gate
-# does not overwrite it. Find a place where a cell changes its sign, and the gate that let it.
+# Now the gates that make it so: the beginning of the same excerpt, three of the chosen cells. A dark
+# forget gate keeps, a white one wipes. A cell remembers where its forget gate is dark **and** its input
+# gate does not overwrite it; it is heard where its output gate is dark. Take the middle row of each
+# picture and find how it knows that a new line has begun.
 
 # %% tags=["picture"] alt="Heat maps of forget, input and output gates and of the memory of three chosen cells beneath the characters of an excerpt of Python source."
-three = {name: chosen[name] for name in ("inside a string", "position in the line", "indentation")}
+three = {name: chosen[name] for name in ("inside quotes", "position in the line", "indentation")}
 window = slice(first, min(first + 90, last))
 gate_maps({name: values[window] for name, values in traces.items()}, source[window], three)
 
 # %% [markdown]
-# How long do the cells remember, then? The mean forget gate of each cell, as a half-life: with the
-# start's bias of 1 it would be about two characters.
+# When we ran it, the position's cell was a clock that one could have built by hand: wiped in the white
+# space at the start of a line (a white forget gate), then adding a little at every character. And
+# the cell for the indentation ran down along the line and opened its output gate at the newline, where
+# the next indentation has to be predicted. On your version of Python the text differs a little, so that
+# other cells may be chosen, and others may be as clear or less so.
+#
+# How long do the cells remember, then? We take each cell's median forget gate, its typical step, as a
+# half-life. With the start's bias of 1 it is about two characters.
 
 # %% tags=["picture"] alt="Histogram of the 128 cells' half-lives in characters on a logarithmic axis, untrained and trained: untrained all are near two, trained they spread from below one to tens of characters."
 figure = new_figure(6.6, 3.4)
@@ -593,7 +613,8 @@ start_traces = gate_traces(untrained, tokenizer.encode(source[:2000]), model.con
 for (name, found), colour in zip(
     (("untrained", start_traces), ("trained", traces)), (GREY, COLOURS[0]), strict=True
 ):
-    half_life = np.log(2) / -np.log(found["forget"].astype(float)).mean(0)
+    typical = np.median(found["forget"], axis=0).astype(np.float64)
+    half_life = np.log(2) / -np.log(np.minimum(typical, 1 - 1e-7))
     axes.hist(half_life, bins=np.geomspace(0.1, 1000, 41), color=colour, alpha=0.7, label=name)
     print(
         f"{name:10} half-lives: median {np.median(half_life):.1f}, longest {half_life.max():.0f} characters"
