@@ -403,7 +403,7 @@ below.text(303, 1, "clipped here", color=GREY, va="center", fontsize=9)
 above.set(ylabel="nats per character", title="The same training with and without clipping")
 below.set(xlabel="step", ylabel="norm of the gradient", xlim=(0, 300))
 below.legend(frameon=False, fontsize=9, loc="upper right")
-above.yaxis.set_major_formatter("{x:g}")
+above.set_yticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
 for axes in (above, below):
     axes.yaxis.set_minor_formatter("")
     axes.spines[["top", "right"]].set_visible(False)
@@ -558,7 +558,7 @@ for k in seen:
         model.params, ids=windows[:, -1 - k : -1], config=model.config
     )
     loss, _ = cross_entropy(logits[:, -1], targets=windows[:, -1])
-    cost.append(float(loss) / np.log(2))
+    cost.append(float(loss / np.log(2)))
 print("bits after reading k characters:", {k: round(c, 2) for k, c in zip(seen, cost, strict=True)})
 figure = new_figure(6.4, 3.6)
 axes = figure.add_subplot(

@@ -528,6 +528,8 @@ figure
 # - **What the network knows is spread.** The open dots are nearly everywhere to the right of the full
 #   ones of their colour, by much. A cell that one can read is a lucky exception, then as now: of their whole networks,
 #   Karpathy et al. showed a handful, and wrote that most cells have no such reading.
+# - **Longer training makes cells clearer**, most of all those for quotes and docstrings, which last
+#   long. The one for the indentation it did not: there the network knew more, and in no single cell.
 # - The same cell may be chosen twice (look at the numbers above). Then it tracks neither of the two
 #   features as such, but something that goes with both.
 #
