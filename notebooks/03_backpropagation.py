@@ -7,7 +7,7 @@
 # write first say "fine" to a backward that returns nothing but zeros?
 #
 # You need partial derivatives, the matrix product and NumPy's broadcasting. Reading takes about
-# 45 minutes, running about 10 seconds. The next notebook is about
+# 45 minutes, running about 15 seconds. The next notebook is about
 # [checking gradients](04_checking_gradients.ipynb); here we derive them.
 
 # %%
@@ -381,10 +381,12 @@ for name, dy in {
 # test that sends such a vector in cannot tell a right backward from no backward at all.
 #
 # Layer norm is worse, since it hides the fault behind its initial parameters. Its gradient is (with
-# $\hat x$ the normalised row, $\sigma$ its deviation, $\hat g = dy \odot gain$, bars for means)
+# $\hat x$ the normalised row, $\sigma$ its deviation, $\hat g = dy \odot gain$, where $\odot$
+# multiplies element by element, and bars for means over the row)
 #
 # $$dx = \frac{1}{\sigma} \Big( \hat g - \overline{\hat g} - \hat x\,\overline{\hat g \odot \hat x} \Big) .$$
 #
+# (Its [derivation](../docs/derivations/layer_norm.md) is the recipe once more.)
 # If $dy$ is constant *and* the gain is constant, as it is at the start of every training, then so is
 # $\hat g$, the first two terms cancel, and the third is a constant times $\overline{\hat x} = 0$.
 #
@@ -486,7 +488,9 @@ figure
 # %% [markdown]
 # With ones and a fresh layer nearly everything passes; with a random gradient nothing does, even at
 # gain 1. That is why **every test in this project sends a random gradient in, and moves every
-# parameter off its initial value**. The checker does so by itself:
+# parameter off its initial value**. The project's checker does so by itself. `draw` makes an array
+# of random numbers for each shape that it is given; notebook 4 says how to read the report. Here
+# the verdict of each argument is enough:
 
 
 # %%
@@ -502,10 +506,13 @@ print(check_vjp(layer_norm, zeros_for_x, draw((4, 8), 8, 8)))
 #
 # Is a line of text program code or prose? The lines come from Python's help pages and from the
 # source of two modules of its standard library. A line is described by how often each character
-# occurs in it, as a share of its length: 95 numbers. A small network decides:
+# occurs in it, as a share of its length: 95 numbers. A small network with 16 hidden numbers decides.
+# With $N$ lines $x: (N, 95)$ and $t_n$, 0 or 1, the class of line $n$, it computes
 #
 # $$z = x W_1 + b_1, \quad a = \tanh z, \quad \ell = a W_2 + b_2, \quad
 #   L = -\frac1N \sum_n \log \mathrm{softmax}(\ell_n)_{t_n} .$$
+#
+# The last two steps are one op, `cross_entropy`.
 
 # %%
 ALPHABET = [chr(code) for code in range(32, 127)]
@@ -627,7 +634,7 @@ with WorkerPool(1):  # one thread in matrix products: the quickest for arrays as
 for name, (params, losses) in runs.items():
     print(f"{name:24} loss {losses[-1]:.3f}, right for {accuracy(params):.1%} of the test lines")
 
-# %% tags=["picture"] alt="Training loss against steps for the right backward and three wrong ones: the turned sign goes nowhere, the other two fall smoothly and end higher than the right one."
+# %% tags=["picture"] alt="Training loss against steps for the right backward and three wrong ones: the turned sign swings about the level of guessing, the other two fall smoothly and end higher than the right one."
 figure = new_figure(7.0, 3.5)
 axes = figure.add_subplot(
     xlabel="step of gradient descent", ylabel="training loss (nats a line)", xlim=(0, 200)
@@ -637,14 +644,14 @@ for (name, (_, losses)), colour, style in zip(
 ):
     axes.plot(losses, style, color=colour, label=name, linewidth=1.8)
 axes.axhline(np.log(2), color=GREY, linewidth=0.8)
-axes.text(198, np.log(2) + 0.008, "guessing: log 2", color=GREY, fontsize=9, ha="right")
+axes.text(198, np.log(2) + 0.05, "guessing: log 2", color=GREY, fontsize=9, ha="right")
 axes.spines[["top", "right"]].set_visible(False)
 axes.set_ylim(0, None)
 axes.legend(frameon=False)
 figure
 
 # %% [markdown]
-# The turned sign shows: its loss goes nowhere. The other two do not. With a slope left out the curve
+# The turned sign shows: its loss swings about that of guessing. The other two do not. With a slope left out the curve
 # is nearly the right one, and with the first layer frozen it still falls smoothly, since the last
 # layer alone can do a good part of the work. Without the right curve beside them, nobody would look
 # for a mistake. **A loss that falls does not say that the gradient is right.** Only a check of the
@@ -654,8 +661,9 @@ figure
 #
 # Our backward returned $dx$ as well. Training does not use it, but it answers a question: which
 # characters make the network say "code"? The picture has the gradient of the difference of the two
-# logits with respect to each character's share, averaged over the test lines. Longer bars to the
-# right speak for code.
+# logits with respect to each number that goes in, averaged over the test lines. (A number is ten
+# times a share, so a bar says what a tenth of the line more would do.) Bars to the right speak for
+# code, the longer the louder.
 
 # %% tags=["picture"] alt="Bars for the twelve characters that speak most for code and the twelve that speak most for prose, by the gradient of the logit difference."
 params, _ = runs["right"]
@@ -667,7 +675,10 @@ speaks = dx.mean(0)  # (95,)
 ranked = np.argsort(speaks)
 chosen = np.concatenate([ranked[:12], ranked[-12:]])
 figure = new_figure(7.0, 4.6)
-axes = figure.add_subplot(xlabel="mean gradient of (logit of code - logit of prose)")
+axes = figure.add_subplot(
+    xlabel="mean gradient of (logit of code - logit of prose), a tenth of the line",
+    ylabel="character",
+)
 colours = [COLOURS[0] if speaks[i] > 0 else COLOURS[1] for i in chosen]
 axes.barh(range(24), speaks[chosen], color=colours, height=0.75)
 axes.set_yticks(
@@ -739,11 +750,11 @@ def unit_rows_backward(dy, cache):
 
 for seed in range(3):
     (x,) = draw((4, 5), seed=seed)
-    dy = null_upstream(x)
+    dy = null_upstream(x.copy())
     assert np.shape(dy) == x.shape, f"dy must have the shape of x, {x.shape}; got {np.shape(dy)}"
     assert np.allclose((dy**2).sum(-1), 1), "each row of dy must have length 1"
     dx = unit_rows_backward(dy, unit_rows(x)[1])
-    assert np.abs(dx).max() < 1e-12, (
+    assert np.abs(dx).max() < 1e-6, (
         f"this dy gives a gradient of size {np.abs(dx).max():.2g}, not 0. "
         "y stays on the sphere: which direction leaves it?"
     )
