@@ -368,7 +368,7 @@ loss_by_cost(
 # is. The others still fall.
 #
 # Give them more time, then. The long form of this notebook (`make long NOTEBOOK=10`) trains larger
-# models for about twelve minutes in all; below is what it recorded.
+# models, for about twelve minutes on two cores with nothing else to do; below is what it recorded.
 
 # %%
 LONG_FORM = {
@@ -422,7 +422,7 @@ for name, row in sorted(recorded["models"].items(), key=lambda item: -item[1]["t
     tokens = f"{row['tokens'] / 1e6:5.1f} million tokens" if "tokens" in row else "counted"
     print(f"{name:13} {row['test']:.3f} bits per byte of the test text, {tokens}")
 
-# %% tags=["picture"] alt="The recorded long form: validation bits per byte against seconds and FLOPs on logarithmic axes; after some minutes the GPT falls below the level of Kneser-Ney."
+# %% tags=["picture"] alt="The recorded long form: validation bits per byte against seconds and FLOPs on logarithmic axes; the LSTM, the GRU and the GPT come down to the level of Kneser-Ney, the neural n-gram and the RNN flatten above it."
 long_runs = {name: row for name, row in recorded["models"].items() if "FLOPs" in row}
 level = {name: recorded["models"][name]["loss"] for name in ("unigram", "kneser-ney")}
 loss_by_cost(
@@ -432,9 +432,8 @@ loss_by_cost(
 )
 
 # %% [markdown]
-# Now the order turns round. Minutes, not seconds, and a thousand times the arithmetic of the first
-# curves: then the models with gates and the GPT come down to the level of the table and, on the test
-# text, below it. The simpler models flatten first: a window of eight characters,
+# Now the order turns round. Minutes instead of seconds, and more than ten times the arithmetic: then the
+# models with gates and the GPT come down to the level of the table and, on the test text, below it. The simpler models flatten first: a window of eight characters,
 # or an RNN's memory, runs out of things to learn. Counting is the best model that costs nothing. What it
 # cannot do is get better by being given more time.
 #
