@@ -217,8 +217,7 @@ figure
 # weights of all heads are $H\,T\,S$ numbers: both grow with the **square** of the length, while the
 # projections ($8\,T C^2$) and a recurrent network grow linearly. In exchange, no position is more
 # than one step from any other, and all positions are computed at the same time.
-
-# %% [markdown]
+#
 # ## The code
 #
 # This is the op and its backward. `regroup` shares key/value heads among query heads (for the
@@ -402,9 +401,6 @@ for axes, (name, matrix) in zip(figure.subplots(1, 3), scores.items(), strict=Tr
     axes.set(title=name, xlabel="key's position s")
     axes.tick_params(labelsize=8, colors=GREY)
 figure.axes[0].set_ylabel("query's position t")
-figure
-
-# %%
 
 
 def along_diagonals(matrix):
@@ -416,6 +412,7 @@ for name, matrix in scores.items():
     print(f"{name:20} {along_diagonals(matrix):.1e}")
 print(f"{'the waves, no W':20} {along_diagonals(table @ table.T):.1e}")
 print(f"rotary, all positions + 1000: {np.abs(rotary_scores(1000) - rotary_scores()).max():.1e}")
+figure
 
 # %% [markdown]
 # The waves by themselves have the property too: $p_t \cdot p_s = \sum_i \cos((t-s)\,\theta_i)$. But
@@ -736,7 +733,7 @@ figure
 # length. On logarithmic axes a straight line's slope is the power: compare with the dashed lines
 # for $T$ and $T^2$. (The numbers are your machine's; they differ from run to run.)
 
-# %% tags=["timing"]
+# %% tags=["picture", "timing"] alt="Left: seconds over length, attention grows as the square of the length, a linear layer in proportion. Right: megabytes of the attention weights over length, growing as the square."
 lengths = 2 ** np.arange(6, 12)
 
 
@@ -761,7 +758,6 @@ with WorkerPool(1):
 for name, values in spent.items():
     print(f"{name:16}", "  ".join(f"{1000 * x:8.2f} ms" for x in values))
 
-# %% tags=["picture", "timing"] alt="Left: seconds over length, attention grows as the square of the length, a linear layer in proportion. Right: megabytes of the attention weights over length, growing as the square."
 figure = new_figure(8, 3)
 left, right = figure.subplots(1, 2)
 for (name, values), colour in zip(spent.items(), COLOURS, strict=False):

@@ -94,8 +94,7 @@ RUNS, RECORD = Path("runs/14_looking_inside"), Path("../results/14_looking_insid
 # - **previous-token score**: the mean weight from $t$ to $t - 1$;
 # - **prefix-matching score**: the mean weight from $t$ in the second half to $t - p + 1$, the token
 #   *after* the earlier copy of its own.
-
-# %% [markdown]
+#
 # ## The code
 #
 # Where a head looks is not part of a model's output. We take it from a trace of the forward pass,
@@ -365,15 +364,14 @@ for axes in (losses, heads, on_text):
     axes.set_xlabel("step")
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8, colors=GREY)
-figure
 
-# %%
 print(f"the loss leaves 90% of its start at step {step[change.start]}", end=", ")
 print(f"and is below 20% at step {step[change.stop - 1]}")
 print("prefix-matching scores at the end, layer by layer:")
 print(np.round(two["prefix"][-1], 2))
 print("previous-token scores at the end:")
 print(np.round(two["previous"][-1], 2))
+figure
 
 # %% [markdown]
 # The grey band is the time in which the repeated half goes from unpredictable to predicted. In the
@@ -512,9 +510,7 @@ intact = scores(params, config)[1][induction]
 figure.axes[2].axhline(intact, color="black", linestyle=(0, (1, 3)), linewidth=1)
 figure.axes[2].text(7.4, intact + 0.02, "nothing taken out", ha="right", fontsize=8)
 figure.axes[2].set_ylim(0, 1.1)
-figure
 
-# %%
 order = np.argsort(-cost.ravel())
 print("heads by what the repeated half costs without them:")
 print("  " + "  ".join(f"{labels[i]}: {cost.flat[i]:+.2f}" for i in order))
@@ -522,6 +518,7 @@ print(f"the induction head's score, intact: {intact:.2f}; ", end="")
 print(f"without the previous-token head 1.{backward_looker + 1}: {left[0, backward_looker]:.2f}")
 others = [h for h in range(H) if h != backward_looker]
 print(f"without another head of layer 1: {', '.join(f'{left[0, h]:.2f}' for h in others)}")
+figure
 
 # %% [markdown]
 # This is evidence of cause, where the maps were only a likeness. (With care: setting to zero also
@@ -625,12 +622,11 @@ for n, (axes, start) in enumerate(zip(figure.subplots(1, 3, sharey=True), starts
     axes.tick_params(labelsize=9, colors=GREY)
 figure.axes[0].set_ylabel("mean probability")
 figure.axes[0].legend(frameon=False, fontsize=8)
-figure
 
-# %%
 for label, values in chance.items():
     means = [values[start : start + 5].mean() for start in starts]
     print(f"{label:27}", "  ".join(f"{n + 1}: {m:.2f}" for n, m in enumerate(means)))
+figure
 
 # %% [markdown]
 # The names are learned from the text that is being read, without any change of a weight; what is left
