@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from minillm.viz.style import COLOURS, GREY, new_figure, spread
 
@@ -73,8 +74,7 @@ def draw_lines(axes, lines, levels, colours, *, against, log):
     axes.set_xlabel(COSTS[against])
     if log:
         axes.set_xscale("log")
-        if against == "seconds":
-            axes.xaxis.set_major_formatter("{x:g}")
+        _log_ticks(axes, against)
     axes.set_xlim(None if log else 0, latest)
     return ends
 
@@ -149,6 +149,23 @@ def line(name, curve, log_time):
 def cycle(colours):
     while True:
         yield from colours
+
+
+def _log_ticks(axes, against):
+    """Ticks that have room: powers of ten, and 3 times those where there are few of them."""
+    low, high = axes.get_xlim()
+    few = math.log10(high / low) < 2.5
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if few else (1,)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter("{x:g}" if against == "seconds" else FuncFormatter(_power))
+
+
+def _power(x, _):
+    """A number with one digit, such as 3 x 10^11, as mathematics."""
+    exponent = math.floor(math.log10(x) + 1e-9)
+    digit = round(x / 10**exponent)
+    times = "" if digit == 1 else rf"{digit} \cdot "
+    return rf"${times}10^{{{exponent}}}$"
 
 
 def plain(axes):
