@@ -322,8 +322,9 @@ for beams in (1, 2, 4, 8, 16):
 
 # %% [markdown]
 # It does as we derived. The wider the search, the better the score, and the text turns in a circle; with
-# enough beams one as small as a single blank. The next picture follows the cost along the text, for the text that eight beams found, one that
-# was drawn, and one that people wrote.
+# enough beams one as small as a single blank. The next picture follows the cost along three texts: the
+# one that eight beams found, one that was drawn, and one that people wrote. (One of each kind: how the
+# line goes up and down says more here than its height, whose averages are above.)
 
 # %% tags=["picture"] alt="Bits per character along three texts of 200 characters, as means over 28: people's text and the drawn one go up and down; the text of the beam search is a level line far below."
 drawn = generate(model, prompt, max_new_tokens=LENGTH, rng=0)
