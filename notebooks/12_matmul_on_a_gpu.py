@@ -15,6 +15,7 @@
 
 # %%
 import re
+import textwrap
 import time
 
 import numpy as np
@@ -116,8 +117,8 @@ with threadpool_limits(1):  # one core: several wait for one another, and blur t
         "matrix @ vector": (1 / 2, 2 * wide.size / seconds(lambda: matrix @ vector)),
     }
     for n in (8, 32, 128, 512):
-        stack = rng.standard_normal((max(1, 4**11 // n**3), n, n), dtype=np.float32)
-        took = seconds(lambda stack=stack: [np.matmul(x, x) for x in stack]) / len(stack)
+        pairs = rng.standard_normal((max(1, 4**11 // n**3), 2, n, n), dtype=np.float32)
+        took = seconds(lambda pairs=pairs: [np.matmul(x, y) for x, y in pairs]) / len(pairs)
         measured[f"product, n = {n}"] = n / 6, 2 * n**3 / took
     reading = 4 * wide.size / seconds(lambda: np.dot(wide, wide))
 streams = [rate / intensity for intensity, rate in measured.values() if intensity < 1]
@@ -129,7 +130,7 @@ cpu = Machine(
 bend = max(cpu.rates.values()) / max(cpu.bandwidths.values())
 print(f"the bend lies at {bend:.0f} FLOP a byte")
 
-# %% tags=["picture", "timing"] alt="Roofline of a CPU core, six measured computations under it."
+# %% tags=["picture", "timing"] alt="Roofline of a CPU core with six measured computations: two streams on the left, near the slope, products of growing size to their right, the largest at the level and the smallest far below."
 roofline(cpu, measured)
 
 # %% [markdown]
@@ -137,21 +138,23 @@ roofline(cpu, measured)
 # because their bytes have to move. (Writing costs more than reading, so `a + b` may lie below the
 # slope.) The products are to the right of them, and the large ones near the level. Those of 8 x 8
 # are far below both roofs: what they wait for is neither bytes nor arithmetic, but Python, which
-# calls once for each. Every figure varies from machine to machine, and a busy machine lowers it.
+# calls once for each. (A product may even lie above the slope, which is the memory's: matrices as
+# small as these stay in a cache.) Every figure varies from machine to machine, and a busy machine
+# lowers it.
 #
 # ### Tiles
 #
-# A GPU has the same picture with larger numbers. From NVIDIA's data sheets, for float32
-# arithmetic without tensor cores:
+# A GPU has the same picture with larger numbers. As NVIDIA publishes them, for float32 arithmetic
+# without tensor cores:
 
 # %%
 for gpu in GPUS.values():
     rate, bandwidth = gpu.rates["fp32"], next(iter(gpu.bandwidths.values()))
     print(f"{gpu.name:22} {rate / 1e12:5.1f} TFLOP/s  {bandwidth / 1e12:5.2f} TB/s", end="  ")
-    print(f"bend at {rate / bandwidth:4.1f} FLOP a byte   ({gpu.source})")
+    print(f"bend at {rate / bandwidth:4.1f} FLOP a byte\n    {gpu.source}")
 
 # %% [markdown]
-# So a kernel has to do some tens of operations for each byte that it takes from memory. Square
+# So a kernel has to do ten to thirty operations for each byte that it takes from memory. Square
 # matrices of some hundred rows offer that ($N/6$), *if* each number moves once. But whoever
 # multiplies has to hold what is used again close by, and there is no room for whole matrices.
 #
@@ -179,7 +182,7 @@ for gpu in GPUS.values():
 
 # %% tags=["picture"] alt="The first warp covers a column of C in rung 01 and a row in rung 02."
 def who_computes_what(panels, size=64):
-    figure = new_figure(7.4, 3.9)
+    figure = new_figure(7.4, 4.4)
     both = figure.subplots(1, 2, sharey=True)
     for axes, (name, (rows, columns)) in zip(both, panels.items(), strict=True):
         y, x = np.mgrid[:size, :size]
@@ -245,7 +248,7 @@ c = xp.zeros((n, n), np.float32)
 kernel = RawModule(code=NAIVE.path.read_text()).get_function("matmul")
 sizes, strides = [np.int32(n)] * 3, [np.int64(n)] * 3
 kernel((n // 8, n // 32), (32, 8), (a, b, c, *sizes, *strides))
-print("largest difference to a @ b:", float(abs(c - a @ b).max()))
+print(f"largest difference to a @ b: {float(abs(c - a @ b).max()):.1e}")
 
 # %% [markdown]
 # Inside `checking()` the emulator watches every access and puts the lanes' addresses together
@@ -302,7 +305,9 @@ for which, at in zip(("first", "second"), barriers, strict=True):
     broken = source[:at] + source[at:].replace("__syncthreads();", "", 1)
     c, report = launch(broken, a, b, grid=(2, 2), block=(32, 32))
     print(f"without the {which}: {len(report.findings)} findings; right: {np.allclose(c, a @ b)}")
-    print("   ", report.findings[0])
+    print(
+        textwrap.fill(str(report.findings[0]), 92, initial_indent="    ", subsequent_indent="    ")
+    )
 
 # %% [markdown]
 # Each finding names the writing and the reading line, two threads that meet there, and what is
@@ -337,7 +342,7 @@ for pad in (0, 4):
     _, report = launch(text, square(128), square(128), grid=(1, 1), block=(256,))
     store = next(i for i, line in enumerate(text.splitlines(), 1) if "As[a_k + i]" in line)
     (count,) = report.counts(store)
-    print(f"PAD {pad}: {count.per_request:g} turns a request; {count}")
+    print(f"PAD {pad}: {count.per_request:g} turns a request\n    {count}")
 
 # %% [markdown]
 # ### Registers: from rung 04 on
@@ -411,7 +416,7 @@ for name, value in intensity.items():
     by_place.setdefault(round(value, 2), []).append(name[:2])
 points = {", ".join(names): (value, None) for value, names in by_place.items()}
 points["each matrix moved once"] = N / 6, None
-roofline(GPUS["H100"], points, title=f"NVIDIA H100 SXM, {N} x {N} product: upper bounds")
+roofline(GPUS["H100"], points, title=f"{GPUS['H100'].name}, {N} x {N} product: upper bounds")
 
 # %% [markdown]
 # By their traffic alone 01 and 02 lie far below the level, and only caches can help them; tiles of
@@ -485,8 +490,8 @@ print("right: and this is what a GPU's caches are asked for")
 # ### 2. Mend a race
 #
 # This kernel turns 64 numbers into their running sums: in step $s = 1, 2, 4, \dots$ each adds the
-# number $s$ places before it (Hillis & Steele 1986). As it stands it has races. Return it mended:
-# as few barriers as it needs, in the right places.
+# number $s$ places before it (Hillis & Steele 1986). As it stands it has races. Return it mended,
+# with all 64 threads at work: which barriers does it need, and where?
 
 # %%
 RUNNING_SUMS = r"""
@@ -524,18 +529,22 @@ def mended(source):
 
 # %% tags=["check", "raises-exception"] exercise="mended"
 text = mended(RUNNING_SUMS)
+assert isinstance(text, str), f"mended must return the kernel's text, got {type(text).__name__}"
+assert "__syncthreads" in text, "threads that work together need a barrier: none is in the text"
 x = rng.integers(0, 100, 64).astype(np.float32)
 for seed in range(3):
     try:
         came, report = run_sums(text, x, seed)
     except EmulatorError as error:
-        raise AssertionError(f"{error}\nA barrier is for all threads: none may miss it") from None
+        raise AssertionError(
+            f"it does not run: {error}\nA barrier is for all threads of a block: none may miss it"
+        ) from None
     assert not report.findings, (
         f"{report.findings[0]}\nReading and writing in one step are two things: every thread has "
         "to have read before any writes, and to have written before any reads again"
     )
     assert np.array_equal(came, np.cumsum(x)), f"no race, but not the running sums: {came[:8]}..."
-print("right, with", text.count("__syncthreads"), "barriers in the text")
+print("right, with", text.count("__syncthreads"), "barriers in the text; two are enough")
 
 # %% [markdown]
 # ### 3. Halve the traffic
@@ -552,7 +561,7 @@ show_source(RUNGS[3].path, lines=(14, 25))
 # %% tags=["exercise"] exercise="half_traffic"
 def half_traffic():
     """New values for rung 04's macros: {"BM": ..., "BN": ..., "BK": ..., "TM": ...}."""
-    raise NotImplementedError("which of the four does the traffic depend on?")
+    raise NotImplementedError("which of the four stand in the law of the tiles?")
 
 
 # %% tags=["check", "raises-exception"] exercise="half_traffic"
@@ -576,7 +585,8 @@ before = traffic(reports["04_register_column"])["global_bytes"] - written
 after = traffic(report)["global_bytes"] - written
 assert after <= before / 2, (
     f"{chosen}: {bytes_text(after)} read, at most {bytes_text(before / 2)} wanted. "
-    "Q depends on 1 / BM + 1 / BN alone: BK says how often, not how much"
+    "Q depends on 1 / BM + 1 / BN. BK says how often, not how much, as long as the rows of A that "
+    "are fetched fill sectors: 8 numbers"
 )
 print(f"right: {bytes_text(before)} became {bytes_text(after)}, {shared} bytes of shared memory")
 
@@ -584,9 +594,10 @@ print(f"right: {bytes_text(before)} became {bytes_text(after)}, {shared} bytes o
 # ### 4. Write a tiled kernel
 #
 # Now from an empty page: a kernel `tiled` in CUDA C, launched with blocks of 16 x 16 threads and
-# enough of them to cover $C$, row by row without gaps between rows. It must be right for any
-# sizes, have no finding, and read from global memory what tiles of 16 x 16 should. The idea of 03
-# is what you need; do it without looking first.
+# enough of them to cover $C$: `blockIdx.x` counts tiles along a row of $C$, `blockIdx.y` those below
+# one another. The matrices lie row by row, without gaps. The kernel must be right for any sizes,
+# have no finding, and read from global memory what tiles of 16 x 16 should. The idea of 03 is what
+# you need; do it without looking first.
 
 
 # %% tags=["exercise"] exercise="tiled"

@@ -33,25 +33,26 @@ class Machine:
     source: str = ""
 
 
-# Peaks that NVIDIA publishes, dense (no 2:4 sparsity); no kernel reaches all of them.
+# Peaks that NVIDIA publishes for one variant of each, dense (without 2:4 sparsity); no kernel
+# reaches all of them. Others differ: an A100 of 80 GB has 2.04 TB/s, an H100 for PCIe 2 TB/s.
 GPUS = {
     "T4": Machine(
-        "NVIDIA T4",
+        "NVIDIA T4 16 GB",
         {"fp32": 8.1e12, "fp16 tensor cores": 65e12},
         {"GDDR6": 320e9},
-        "NVIDIA T4 data sheet, 2019",
+        "NVIDIA Turing GPU Architecture, white paper, 2018",
     ),
     "A100": Machine(
-        "NVIDIA A100 80 GB SXM",
-        {"fp32": 19.5e12, "fp16 tensor cores": 312e12},
-        {"HBM2e": 2.039e12},
-        "NVIDIA A100 data sheet, 2021",
+        "NVIDIA A100 SXM4 40 GB",
+        {"fp32": 19.5e12, "fp16 and bf16 tensor cores": 312e12},
+        {"HBM2": 1.555e12},
+        "NVIDIA A100 Tensor Core GPU Architecture, white paper, 2020",
     ),
     "H100": Machine(
-        "NVIDIA H100 SXM",
-        {"fp32": 67e12, "fp16 tensor cores": 989e12},
+        "NVIDIA H100 SXM5 80 GB",
+        {"fp32": 66.9e12, "fp16 and bf16 tensor cores": 989.4e12},
         {"HBM3": 3.35e12},
-        "NVIDIA H100 data sheet, 2023",
+        "NVIDIA H100 Tensor Core GPU Architecture, white paper, 2023",
     ),
 }
 
