@@ -71,7 +71,8 @@ print(f"{V} tokens: {V - 2} characters, one for unknown characters, one for a do
 # $$p(w_i \mid w_1 \dots w_{i-1}) \approx p(w_i \mid \underbrace{w_{i-n+1} \dots w_{i-1}}_{c}).$$
 #
 # Write $c(cw)$ for how often the token $w$ followed the context $c$ in the training text, and
-# $c(c\,\cdot) = \sum_w c(cw)$. The obvious estimate is the relative frequency,
+# $c(c\,\cdot) = \sum_w c(cw)$. (Two uses of one letter, as in the papers: before a bracket $c$ is a
+# count, elsewhere the context.) The obvious estimate is the relative frequency,
 #
 # $$p_{\text{ML}}(w \mid c) = \frac{c(cw)}{c(c\,\cdot)} .$$
 #
@@ -103,12 +104,24 @@ print(f"{V} tokens: {V - 2} characters, one for unknown characters, one for a do
 #    more often. Jelinek and Mercer (1980):
 #    $$p(w \mid c) = \lambda\, p_{\text{ML}}(w \mid c) + (1-\lambda)\, p(w \mid c').$$
 # 2. **Discount**: take the same $D$ from every count that is not zero, and give away exactly what
-#    that frees. With $N_{1+}(c\,\cdot)$ the number of different tokens seen after $c$ (Ney, Essen
-#    and Kneser 1994):
+#    that frees. With $N_{1+}(c\,\cdot)$ the number of different tokens seen after $c$, once or more
+#    (Ney, Essen and Kneser 1994):
 #    $$p(w \mid c) = \frac{\max(c(cw) - D,\, 0)}{c(c\,\cdot)}
 #    + \frac{D\, N_{1+}(c\,\cdot)}{c(c\,\cdot)}\; p(w \mid c').$$
 # 3. **Count places, not times**: in the *shorter* contexts, replace $c(c'w)$ by
 #    $N_{1+}(\cdot\, c'w)$, the number of different tokens seen *before* $c'w$ (Kneser and Ney 1995).
+#
+# Each formula asks the next shorter context with the same formula, and so on down. A context that
+# was never seen leaves everything to the shorter one; below the empty context lies the uniform
+# distribution, $1/V$ for each of $V$ tokens. With $V$ as the size of the vocabulary, the older ways
+# that we shall compare with are these:
+#
+# - *add one* (Laplace): $(c(cw) + 1) / (c(c\,\cdot) + V)$, no shorter context asked;
+# - *Good-Turing* (Good 1953): a count $r$ is worth $r^* = (r+1)\, n_{r+1} / n_r$, where $n_r$ n-grams
+#   have the count $r$; what is free goes to all unseen tokens alike;
+# - *Katz* (1987): $r^*$ for small counts, and the shorter context is asked only for what was not seen;
+# - *Witten-Bell* (1991): the first formula, with
+#   $1 - \lambda = N_{1+}(c\,\cdot) / (c(c\,\cdot) + N_{1+}(c\,\cdot))$, the rate of new tokens after $c$.
 #
 # Why the third? Take the second formula, and ask of the lower distribution what we asked of maximum
 # likelihood: that on the training text things come out right. Sum $p(w \mid c)$ over all contexts
@@ -118,7 +131,9 @@ print(f"{V} tokens: {V - 2} characters, one for unknown characters, one for a do
 # = \underbrace{\sum_{v:\, c(vc'w)>0} \bigl(c(vc'w) - D\bigr)}_{c(c'w)\, -\, D\, N_{1+}(\cdot\, c'w)}
 # + \; p(w \mid c')\; D \underbrace{\sum_v N_{1+}(vc'\cdot)}_{N_{1+}(\cdot\, c'\,\cdot)} .$$
 #
-# The counts $c(c'w)$ cancel, and so does $D$. What is left says what the shorter context must be:
+# (A $D$ of at most 1, so that no count that was seen falls below zero. $N_{1+}(\cdot\, c'\,\cdot)$
+# counts the different pairs of a token before $c'$ and one after it.) The counts $c(c'w)$ cancel, and
+# so does $D$. What is left says what the shorter context must be:
 #
 # $$p(w \mid c') = \frac{N_{1+}(\cdot\, c'w)}{N_{1+}(\cdot\, c'\,\cdot)} .$$
 #
@@ -263,7 +278,7 @@ figure
 # are what the discounts of modified Kneser-Ney leave of a count; they come from the first half
 # *alone*, by a formula of how many pairs were seen once, twice, three and four times.
 
-# %% tags=["picture"] alt="Held-out counts against training counts: both measured lines run below the diagonal at a nearly constant distance, close to what the discount formula says."
+# %% tags=["picture"] alt="Held-out counts against training counts: both measured lines run below the diagonal, at a distance that grows slowly; what the discount formula says lies close to them."
 words = WordTokenizer.train([d.text for d in split.train])
 documents = [d.text for d in split.train]
 paragraphs = [p for text in documents for p in re.findall(r"(?s).+?(?:\n\s*\n|\Z)", text)]
@@ -272,8 +287,7 @@ paragraphs = [p for text in documents for p in re.findall(r"(?s).+?(?:\n\s*\n|\Z
 def held_out_counts(units, *, most=6, repeats=10, seed=0):
     """How often pairs seen r = 1 to `most` times in one half come in the other half."""
     rng = np.random.default_rng(seed)
-    kept, found = np.zeros(most), []
-    many = np.zeros(5)
+    kept, many = np.zeros(most), np.zeros(5)
     texts = [[*words.encode(text).tolist(), words.end_id] for text in units]
     for _ in range(repeats):
         order = rng.permutation(len(texts))
@@ -288,8 +302,7 @@ def held_out_counts(units, *, most=6, repeats=10, seed=0):
         scale = size[0] / size[1]
         kept += [scale * np.mean([second[pair] for pair in some]) for some in pairs]
         many += [0, *(len(some) for some in pairs[:4])]
-        found.append(scale)
-    return kept / repeats, (many / repeats)
+    return kept / repeats, many / repeats
 
 
 same, counts_of_counts = held_out_counts(paragraphs)
@@ -321,10 +334,10 @@ axes.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% [markdown]
-# Three things to see. What was seen once is worth about a third. From there on the loss grows only
-# slowly, which is why *subtracting a constant* fits and *multiplying* by one does not. And the
-# distance from 1 to 2 to 3 is not quite constant, which is why Chen and Goodman gave counts of 1, 2
-# and more a discount each. The formula (their eq. 26, from the counts of counts $n_1 \dots n_4$) was
+# Three things to see. What was seen once is worth about a third. From there on the loss grows much
+# more slowly than the count, so *subtracting a constant* comes closer than *multiplying* by one. And
+# from 1 to 2 to 3 the loss does grow, which is why Chen and Goodman gave counts of 1, of 2, and of 3
+# or more a discount each. The formula (their eq. 26, from the counts of counts $n_1 \dots n_4$) was
 # never shown the other half:
 #
 # $$Y = \frac{n_1}{n_1 + 2 n_2}, \qquad D_1 = 1 - 2Y\frac{n_2}{n_1}, \qquad D_2 = 2 - 3Y\frac{n_3}{n_2},
@@ -337,7 +350,9 @@ figure
 #
 # The second idea left open *which* distribution the freed probability follows. The picture has a
 # point for every word of the manual: to the right, how often it occurs; upward, after how many
-# different words. The further a word lies below the crowd, the more it is tied to a few contexts.
+# different words. (A "word" here keeps the space before it, drawn as `␣`, and a bracket or a line's
+# end is one too. So `object` without `␣` is only the one after a dot or a bracket.) The further a word
+# lies below the crowd, the more it is tied to a few contexts.
 
 # %% tags=["picture"] alt="A scatter plot of every word's number of occurrences against the number of different words before it, both logarithmic; a few labelled words lie far below the crowd."
 word_ids = encode_documents(split.train, words)
@@ -349,7 +364,8 @@ for many in range(1, 8):
     some = [i for i in some if words.token_name(i).strip().isalpha()]
     tied += sorted(some, key=lambda i: -often[i])[:1]
 for i in tied:
-    print(f"{words.token_name(i)!r} occurs {often[i]} times, after {places[i]} different words")
+    after = f"{places[i]} different word{'s' if places[i] > 1 else ''}"
+    print(f"{words.token_name(i)!r} occurs {often[i]} times, after {after}")
 
 figure = new_figure(7.2, 4.8)
 axes = figure.add_subplot(
@@ -379,7 +395,7 @@ figure
 
 # %% [markdown]
 # A model that has never seen the context at hand would be wrong to propose one of the labelled words
-# at the right, however frequent they are: after a *known* context they are predicted well already,
+# that lie low, however frequent they are: after a *known* context they are predicted well already,
 # and after a *new* one they hardly ever come. In Chen and Goodman's example the word is `Francisco`.
 #
 # ## An experiment: the way down
@@ -436,7 +452,7 @@ back_off_profile(five["modified-kneser-ney"], "The yield statement of a zebra ra
 # on. What to expect: adding one to every count gets *worse* with longer contexts, since it gives the
 # same to all that was not seen, which is nearly everything. The question is who goes on falling.
 
-# %% tags=["picture"] alt="Test bits per byte by order for eight smoothings: add-one and Good-Turing rise again after order 3 or 4, Katz, Witten-Bell and absolute discounting after 5, while Jelinek-Mercer and Kneser-Ney go on falling, modified Kneser-Ney lowest."
+# %% tags=["picture"] alt="Test bits per byte by order for eight smoothings: add-one and Good-Turing rise again after order 3 or 4, Katz, Witten-Bell and absolute discounting after 5 or 6, while Jelinek-Mercer and Kneser-Ney go on falling, modified Kneser-Ney lowest."
 EIGHT = {
     "add-k": "add one",
     "good-turing": "Good-Turing",
@@ -473,7 +489,7 @@ def lines(axes, x, curves):
     names = list(curves)
     low, high = axes.get_ylim()
     at = [(min(curves[name][-1], high) - low) / (high - low) for name in names]
-    for name, y in zip(names, spread(at, 0.065), strict=True):
+    for name, y in zip(names, spread(at, 0.055), strict=True):
         dash, colour = STYLES[name]
         bits = np.array(curves[name])
         axes.plot(x, bits, dash, marker="o", markersize=3, color=colour)
@@ -492,16 +508,17 @@ lines(axes, orders, by_order)
 figure
 
 # %% [markdown]
-# Up to order 2 or 3 all are alike: nearly every context has been seen often. From there the ways
+# Up to order 2 all are alike: nearly every context has been seen often. From there the ways
 # part. Only Jelinek-Mercer and the two Kneser-Neys never get worse with a longer context:
 # Jelinek-Mercer because its weights were measured on text that it had not counted, Kneser-Ney
-# because what it mixes in from below is what is missing above. Absolute discounting has the same
-# discounts, but frequencies below, and does worse with every order from 6 on.
+# because what it mixes in from below is what is missing above. Absolute discounting is the same
+# formula with frequencies below, and does worse with every order from 6 on.
 #
 # ## An experiment: all of them, by the size of the text
 #
-# Maybe it is a matter of little text. The same at order 5, counted in the last 2,400, 4,700, ... up
-# to all 300,000 characters of the training part.
+# Maybe it is a matter of little text. The same at order 5, counted in the last 128th of the training
+# part (about 2,400 characters), the last 64th, ... up to all of it. Add one and Good-Turing begin
+# above the picture.
 
 # %% tags=["picture"] alt="Test bits per byte by training size for eight smoothings at order 5: all fall; modified Kneser-Ney is lowest but for the smallest text, where Jelinek-Mercer is."
 sizes = [len(train_ids) // 2**k for k in range(8)][::-1]
@@ -516,8 +533,9 @@ lines(axes, sizes, by_size)
 figure
 
 # %% [markdown]
-# Every line falls: more text helps more than any smoothing. Read the picture sideways, too: how much
-# more text does another method need to get where modified Kneser-Ney is already? Only at the left
+# Every line falls: among the better smoothings, a hundred times the text is worth far more than the
+# choice of one. Read the picture sideways, too: how much more text does another method need to get
+# where modified Kneser-Ney is already? Only at the left
 # end is Jelinek-Mercer ahead. It has an advantage there that is not quite fair: its weights were
 # found on validation text many times larger than what was counted.
 #
@@ -572,6 +590,9 @@ axes.set_title("each at its best order of 4, 6 and 8", fontsize=10, color=GREY)
 figure
 
 # %% [markdown]
+# It goes on. With sixteen times the text every line has fallen, and modified Kneser-Ney is ahead
+# throughout. Only the distances shrink, slowly: with more text, less is left unseen.
+#
 # ## An experiment: where Kneser-Ney wins
 #
 # Absolute discounting and Kneser-Ney share one formula. The only difference is what the shorter
@@ -600,14 +621,13 @@ axes = figure.add_subplot(
 )
 n_bytes = sum(len(d.text.encode()) for d in split.test)
 base = bits["absolute-discounting"]
-for k, (smoothing, shift) in enumerate((("kneser-ney", -0.2), ("modified-kneser-ney", 0.2))):
+for smoothing, shift in (("kneser-ney", -0.2), ("modified-kneser-ney", 0.2)):
     saved = [(base - bits[smoothing])[longest == n].sum() / n_bytes for n in range(1, 6)]
-    colour = (COLOURS[2], COLOURS[0])[k]
     axes.bar(
         np.arange(1, 6) + shift,
         saved,
         0.38,
-        color=colour,
+        color=STYLES[smoothing][1],
         label=f"{EIGHT[smoothing]}: {sum(saved):.3f} in all",
     )
 axes.axhline(0, color="black", linewidth=0.8)
@@ -624,17 +644,34 @@ figure
 # ## An experiment: what they write
 #
 # A model that predicts can also write: draw a token, append it, ask again. The order decides how far
-# back the model remembers.
+# back the model remembers. With each text stands the longest piece of it that the training text has
+# too.
 
 # %%
+manual = "\n".join(d.text for d in split.train)
+
+
+def longest_copy(text):
+    """The longest piece of a text that the training text has too."""
+    best = ""
+    for start in range(len(text)):
+        while text[start : start + len(best) + 1] in manual and start + len(best) < len(text):
+            best = text[start : start + len(best) + 1]
+    return best
+
+
 for n in (1, 2, 3, 5, 8):
     model = train(train_ids, n, "modified-kneser-ney")
-    drawn = generate(model, tokenizer.encode("The "), max_new_tokens=150, rng=n)
-    print(f"--- order {n}\nThe {tokenizer.decode(drawn)}\n")
+    text = "The " + tokenizer.decode(
+        generate(model, tokenizer.encode("The "), max_new_tokens=150, rng=n)
+    )
+    copy = longest_copy(text)
+    print(f"--- order {n}; {len(copy)} characters are copied: {copy!r}\n{text}\n")
 
 # %% [markdown]
-# From letters to words to phrases; at order 8 whole lines are copied from the manual. Nowhere does it
-# know what it was saying a sentence ago.
+# From letters to words to phrases, and what is copied gets longer. Nowhere does it know what it was
+# saying a sentence ago. When a context was not seen, the model goes all the way down, as it must, and
+# a draw from there breaks the word: that is why even order 8 has nonsense between its phrases.
 #
 # At last the same piece of test text, coloured by what each token costs. Point at a token to see
 # what was expected. The models disagree most in the middle of words.
@@ -678,7 +715,8 @@ print("right")
 # %% [markdown]
 # **2. Places.** Count, for every pair of tokens, the number of *different* tokens that stand before
 # it: $N_{1+}(\cdot\, vw)$. The end token stands before the first token of each document, and no
-# n-gram reaches across a document's end.
+# n-gram reaches across a document's end. As the second of a pair, $w$, the end token counts like any
+# other.
 
 
 # %% tags=["exercise"] exercise="places"
@@ -692,17 +730,22 @@ def places_of_pairs(ids, end_id):
 
 # %% tags=["check", "raises-exception"] exercise="places"
 rng = np.random.default_rng(2)
-drawn = np.append(rng.integers(0, 5, 300), 5)  # 5 ends a document
-found = places_of_pairs(drawn.tolist(), 5)
-two = count_ngrams(drawn, order=3, vocab_size=6, end_id=5)[1]
-for key, left in zip(two.keys.tolist(), two.left.tolist(), strict=True):
-    gram = divmod(key, 6)
-    if gram[0] != 5:
-        assert found.get(gram, 0) == left, (
-            f"{gram} stands after {left} different tokens, got {found.get(gram, 0)}. Did you count "
-            "each token before it once, and the end token before a document's first pair?"
-        )
-assert all(v != 5 for v, _ in found), "a pair that begins with the end token has nothing before it"
+end = 9
+documents_of = [[*rng.integers(0, 9, size).tolist(), end] for size in (1, 40, 2, 3, 100, 25)]
+drawn = np.concatenate(documents_of)
+found = dict(places_of_pairs(drawn.tolist(), end))
+assert all(v != end for v, _ in found), (
+    "a pair that begins with the end token has nothing before it: leave it out"
+)
+two = count_ngrams(drawn, order=3, vocab_size=10, end_id=end)[1]
+expected = {divmod(k, 10): n for k, n in zip(two.keys.tolist(), two.left.tolist(), strict=True)}
+for gram in sorted({*expected, *found}):
+    should = 0 if gram[0] == end else expected.get(gram, 0)
+    assert found.get(gram, 0) == should, (
+        f"{gram} stands after {should} different tokens, got {found.get(gram, 0)}. Did you count each "
+        f"token before it once, the end token ({end}) before a document's first pair, and nothing "
+        "across a document's end?"
+    )
 print("right")
 
 # %% [markdown]
@@ -714,7 +757,10 @@ print("right")
 
 # %% tags=["exercise"] exercise="stupid"
 def stupid_back_off(followers, token, context, factor=0.4):
-    """The score of a token after a context (tuple of tokens, at most the order minus 1)."""
+    """The score of a token after a context (tuple of tokens, at most the order minus 1).
+
+    followers : {context: {token: count}}, with () for the empty context
+    """
     raise NotImplementedError("exercise 3: stupid back-off")
 
 
@@ -735,7 +781,14 @@ for place in rng.integers(3, len(test_ids) - 1, 200):
         f"{scores[token]:.5f}, got {found:.5f}. The factor is due once for every shortening, also "
         "when the context itself was never seen; a token seen nowhere scores 0"
     )
-print("right")
+    half, twice = (stupid_back_off(dict(followers), token, context, factor=f) for f in (0.2, 0.8))
+    seen_here = token in followers.get(context, {})
+    right = np.isclose(half * twice, found**2) and (half < found or seen_here or not found)
+    assert right, (
+        f"with factors of 0.2, 0.4 and 0.8 the scores are {half:.5f}, {found:.5f} and {twice:.5f}: "
+        "is `factor` used, at every shortening?"
+    )
+print(f"right; the scores after {tokenizer.decode(context)!r} sum to {scores.sum():.2f}, not to 1")
 
 # %% [markdown]
 # **4. Weights by EM** (hard). Mix two models: $p(w) = \lambda\, p_1(w) + (1-\lambda)\, p_2(w)$. Given
@@ -754,11 +807,17 @@ def em_weights(p1, p2, steps=50):
 
 
 # %% tags=["check", "raises-exception"] exercise="em"
-three, one = (train(train_ids[:30_000], n, "witten-bell") for n in (4, 1))
-p1, p2 = (np.exp(model.log_p(validation_ids[:5000])) for model in (three, one))
+both = (train(train_ids[:30_000], n, "witten-bell") for n in (4, 1))
+p1, p2 = (np.exp(model.log_p(validation_ids[:5000])) for model in both)
 weights = np.asarray(em_weights(p1, p2))
 assert weights.shape == (51,), f"50 steps and the start make 51 weights, got {weights.shape}"
+assert np.shape(em_weights(p1, p2, steps=3)) == (4,), "3 steps and the start make 4 weights"
 assert weights[0] == 0.5, f"it starts from 0.5, got {weights[0]}"
+first = np.mean(p1 / (p1 + p2))
+assert np.isclose(weights[1], first), (
+    f"the first step, from 0.5, leads to {first:.4f}, got {weights[1]:.4f}: the mean of the "
+    "probabilities that a token came from the first model"
+)
 nats = np.array([-np.log(w * p1 + (1 - w) * p2).mean() for w in weights])
 assert np.all(np.diff(nats) <= 1e-12), (
     f"no step of EM raises the held-out text's cost, but step {np.argmax(np.diff(nats))} did"
