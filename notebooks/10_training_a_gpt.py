@@ -142,7 +142,7 @@ figure
 #
 # $$ B_{\text{noise}} = \frac{\operatorname{tr} \Sigma}{\lVert G \rVert^2} , $$
 #
-# the **gradient noise scale** (McCandlish et al. 2018, eq. 2.9). Far below it, a batch twice as large is
+# the **gradient noise scale** (McCandlish et al. 2018, eq. 2.9, its simple form). Far below it, a batch twice as large is
 # worth two steps, and half as many steps do. Far above it the gradient is known already: twice the
 # batch costs twice the arithmetic and saves next to nothing.
 #
@@ -432,10 +432,11 @@ loss_by_cost(
 )
 
 # %% [markdown]
-# Now the order turns round. Minutes instead of seconds, and more than ten times the arithmetic: then the
-# models with gates and the GPT come down to the level of the table and, on the test text, below it. The simpler models flatten first: a window of eight characters,
-# or an RNN's memory, runs out of things to learn. Counting is the best model that costs nothing. What it
-# cannot do is get better by being given more time.
+# Now the order turns round. Minutes instead of seconds, and more than ten times the arithmetic: then
+# the models with gates and the GPT come down to the level of the table and, on the test text, below
+# it. The simpler models flatten first: a window of eight characters, or an RNN's memory, runs out of
+# things to learn. Counting is the best model that costs nothing. What it cannot do is get better by
+# being given more time.
 #
 # A curve of this picture is not the last word on its model: it is measured on blocks that begin with
 # no context at all, as training reads them. The table above lets a GPT see at least half a block before

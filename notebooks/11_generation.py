@@ -359,10 +359,11 @@ for k in range(LENGTH // period - 1):
 print("bits a round")
 
 # %% [markdown]
-# Nothing in a score of probabilities makes a tenth round worse than a first; that people would not write
-# it is not what the score asks. (Larger models even become surer with each repetition, because they
-# have learnt to copy: [notebook 14](14_looking_inside.ipynb) finds the heads that do it.) Here are the two generated texts coloured
-# by surprise; point at a character of the circle to see how sure the model is of it.
+# Nothing in a score of probabilities makes a tenth round worse than a first; that people would not
+# write it is not what the score asks. (Larger models even become surer with each repetition, because
+# they have learnt to copy: [notebook 14](14_looking_inside.ipynb) finds the heads that do it.) Here
+# are the two generated texts coloured by surprise; point at a character of the circle to see how sure
+# the model is of it.
 
 # %% tags=["picture"] alt="Two generated texts coloured by surprise: the one that was drawn has dark characters in every line, the circle of the beam search has none."
 prompted = {"drawn": drawn, "8 beams": found[8]}
@@ -518,9 +519,9 @@ for groups in (8, 4, 2, 1):
 # %% [markdown]
 # The bytes fall with $G$; the FLOPs hardly do, since every query still meets every key. What does it mean
 # for models that people use? The picture computes $2LGDTs$ at 4,096 tokens, with 2 bytes a number, from
-# the shapes that the papers give: GPT-2 XL (Radford et al. 2019; it reads only 1,024 tokens, but let it),
-# LLaMA 2 of 7 and 70 billion parameters (Touvron et al. 2023, arXiv:2307.09288, table 1 and section
-# 2.2), and the last one as it would be without groups.
+# published shapes: GPT-2 XL (Radford et al. 2019; it reads only 1,024 tokens, but let it), LLaMA 2 of 7
+# and of 70 billion parameters (Touvron et al. 2023, arXiv:2307.09288; the larger one has grouped heads),
+# and the last one as it would be without groups.
 
 # %% tags=["picture"] alt="Bars of the gigabytes that keys and values of 4,096 tokens take in four published shapes: LLaMA 2 70B takes about one gigabyte with 8 groups and ten without."
 SHAPES = {  # name: (layers, heads of keys, channels a head)
