@@ -152,14 +152,13 @@ print("largest difference:", np.abs(dW_h - ours["weight_h"]).max())
 # multiplied by the matrix again and again.
 
 
-# %%
+# %% tags=["picture"] alt="Left: eigenvalues of three random matrices filling discs of radius 0.9, 1 and 1.1 around the origin. Right: the norm of a vector multiplied up to 100 times falls, stays or grows, straight lines on a logarithmic axis."
 def recurrent_matrix(radius, *, size=64, seed=0):
     """A random matrix (size, size) whose largest eigenvalue has this absolute value."""
     matrix = np.random.default_rng(seed).standard_normal((size, size))
     return matrix * radius / np.abs(np.linalg.eigvals(matrix)).max()
 
 
-# %% tags=["picture"] alt="Left: eigenvalues of three random matrices filling discs of radius 0.9, 1 and 1.1 around the origin. Right: the norm of a vector multiplied up to 100 times falls, stays or grows, straight lines on a logarithmic axis."
 figure = new_figure(8.6, 3.8)
 plane, powers = figure.subplots(1, 2, width_ratios=[1, 1.25])
 for radius, colour in zip((0.9, 1.0, 1.1), COLOURS, strict=False):
@@ -269,7 +268,7 @@ gradient_flow(flow, along="time", title="The same gradient, ρ = 0.4")
 # it meets it.
 
 
-# %%
+# %% tags=["picture"] alt="The loss of a one-unit network over w and b as shades with a sharp wall; plain gradient descent is thrown across the picture by one step, clipped descent stays at the foot of the wall."
 def one_unit(w, b, *, steps=50, target=0.3):
     """The loss of the one-unit network, and its gradient (dw, db), by rnn and rnn.backward."""
     weights = [{"weight_x": np.zeros((1, 1)), "weight_h": np.array([[w]]), "bias": np.array([b])}]
@@ -296,7 +295,6 @@ for name, (places, losses, norms) in descents.items():
     )
     print(f", least {losses.min():.4f}, ends at w = {places[-1, 0]:.2f}, b = {places[-1, 1]:.2f}")
 
-# %% tags=["picture"] alt="The loss of a one-unit network over w and b as shades with a sharp wall; plain gradient descent is thrown across the picture by one step, clipped descent stays at the foot of the wall."
 w, b = np.meshgrid(np.linspace(0.6, 1.6, 301), np.linspace(-0.3, 1.5, 301))
 h = np.full(w.shape, 0.5)
 for _ in range(50):
@@ -437,7 +435,7 @@ show_source(recurrent.loss, only="forward")
 # way, on held-out text with the state carried along.
 
 
-# %%
+# %% tags=["picture"] alt="Held-out bits per character against the truncation length 1, 4, 16, 64: with the state reset the short blocks are much worse, with the state carried the curve is nearly flat."
 def sweep_truncation(*, lengths, steps):
     """Held-out bits per character (2, lengths): with the state carried, and reset."""
     rows = [
@@ -460,7 +458,6 @@ for name, row in zip(("carried", "reset"), bits, strict=True):
         f"state {name:8}", "  ".join(f"T = {n}: {b:.2f}" for n, b in zip(lengths, row, strict=True))
     )
 
-# %% tags=["picture"] alt="Held-out bits per character against the truncation length 1, 4, 16, 64: with the state reset the short blocks are much worse, with the state carried the curve is nearly flat."
 figure = new_figure(6.4, 3.8)
 axes = figure.add_subplot(
     xlabel="T, steps that the gradient goes back", ylabel="bits per character, held out",
@@ -516,7 +513,7 @@ print(tokenizer.decode(generate(model, tokenizer.encode("The "), max_new_tokens=
 # norm the head gives it, so every curve is divided by its first value.
 
 
-# %%
+# %% tags=["picture"] alt="Norm of the loss gradient by steps back, relative to the start, for the RNN before and after training: before, it is gone within a few dozen steps; after, it decays more slowly."
 def places(count, length, *, seed=5):
     """(count, length + 1) ids: `length` characters of held-out text, and the one that follows."""
     starts = np.random.default_rng(seed).integers(0, len(validation_ids) - length - 1, count)
@@ -534,7 +531,6 @@ def relative_flow(params, windows):
     return norms / norms[0]
 
 
-# %% tags=["picture"] alt="Norm of the loss gradient by steps back, relative to the start, for the RNN before and after training: before, it is gone within a few dozen steps; after, it decays more slowly."
 windows = places(200, 60)
 flow = {
     name: relative_flow(p, windows)
@@ -580,10 +576,10 @@ figure
 # %% [markdown]
 # ## Exercises
 #
-# **1. The Jacobian itself** (easy). Write the matrix $\partial h_T / \partial h_0$ of a sequence of one,
-# from the states alone. Mind the order of the factors and on which side the diagonal stands, with
-# rows as vectors: $dh_0 = dh_T\, M^\top$ where $M_{ij} = \partial h_{T,j} / \partial h_{0,i}$ is what
-# you return transposed or not; the check says which.
+# **1. The Jacobian itself** (easy). Write the matrix of $\partial h_T / \partial h_0$ for one sequence, from
+# its states alone: $M_{ij} = \partial h_{T,j} / \partial h_{0,i}$, so that with rows as vectors a small change
+# $\delta$ of $h_0$ changes $h_T$ by $\delta M$. Mind the order of the factors, and on which side of
+# $W_h$ the diagonal stands.
 
 
 # %% tags=["exercise"] exercise="jacobian"

@@ -125,7 +125,7 @@ print(check_vjp(lstm_cell, lstm_cell.backward, [x, state, weights]))
 # the package does it; for the LSTM we set the forget bias to 0, 1, 3. You will see five lines. Predict
 # their order.
 
-# %%
+# %% tags=["picture"] alt="Norm of the gradient over 100 steps back on a logarithmic axis for a fresh RNN, GRU and LSTM with forget bias 0, 1 and 3: RNN, GRU and LSTM with bias 0 vanish, bias 1 falls more slowly, bias 3 stays level."
 CELLS = {"rnn": (rnn, rnn_cell), "lstm": (lstm, lstm_cell), "gru": (gru, gru_cell)}
 UNITS, INPUTS, STEPS = 64, 16, 100
 
@@ -165,7 +165,6 @@ rng = np.random.default_rng(2)
 x, dh = rng.standard_normal((8, STEPS, INPUTS)), rng.standard_normal((8, UNITS))
 dh /= np.linalg.norm(dh, axis=-1, keepdims=True)
 
-# %% tags=["picture"] alt="Norm of the gradient over 100 steps back on a logarithmic axis for a fresh RNN, GRU and LSTM with forget bias 0, 1 and 3: RNN, GRU and LSTM with bias 0 vanish, bias 1 falls more slowly, bias 3 stays level."
 flow = {}
 for name, kind, bias in (
     ("RNN", "rnn", None),
@@ -540,7 +539,7 @@ figure
 # arbitrary.) See where it changes, and where it is wrong: what else than quotes makes it change?
 
 
-# %%
+# %% tags=["picture"] alt="Twelve lines of Python source, each character on the colour of one LSTM cell's value, which tends to change inside string literals."
 def excerpt(text, fact, *, lines=12, widest=84):
     """Where to find so many lines, none too long, about a third of which is true of a fact."""
     rows = io.StringIO(text).readlines()[:-1]
@@ -561,7 +560,6 @@ traces = gate_traces(model.params, tokenizer.encode(source), model.config)
 first, last = excerpt(source, features(reporting[number])["inside quotes"])
 print(held_out[1::2][number].name, "from character", first)
 
-# %% tags=["picture"] alt="Twelve lines of Python source, each character on the colour of one LSTM cell's value, which tends to change inside string literals."
 cell = chosen["inside quotes"]
 cell_text(
     np.tanh(traces["cell"][first:last, cell]),
