@@ -144,15 +144,20 @@ figure
 #
 # the **gradient noise scale** (McCandlish et al. 2018, eq. 2.9, its simple form). Far below it, a
 # batch twice as large is worth two steps, and half as many steps do. Far above it the gradient is
-# known already: twice the batch costs twice the arithmetic and saves next to nothing.  ### The
-# arithmetic  In a matrix product every weight meets every token once: one multiplication and one
-# addition, 2 operations (FLOPs). Backward does two products of the same size for each of forward's,
-# one for the gradient of the input and one for that of the weight. So a model of $N$ weights in
-# matrices costs $2N$ FLOPs a token forward and $4N$ backward, and a training on $D$ tokens  $$ C
-# \approx 6 N D $$  (Kaplan et al. 2020, section 2.1). A table of embeddings is looked up, not
-# multiplied, and does not count, unless the same table also predicts. What the rule leaves out is
-# attention, whose products have no weights, and everything elementwise: norms, exponentials, GELU. We
-# shall count those too.
+# known already: twice the batch costs twice the arithmetic and saves next to nothing.
+#
+# ### The arithmetic
+#
+# In a matrix product every weight meets every token once: one multiplication and one addition, 2
+# operations (FLOPs). Backward does two products of the same size for each of forward's, one for the
+# gradient of the input and one for that of the weight. So a model of $N$ weights in matrices costs
+# $2N$ FLOPs a token forward and $4N$ backward, and a training on $D$ tokens
+#
+# $$ C \approx 6 N D $$
+#
+# (Kaplan et al. 2020, section 2.1). A table of embeddings is looked up, not multiplied, and does not
+# count, unless the same table also predicts. What the rule leaves out is attention, whose products
+# have no weights, and everything elementwise: norms, exponentials, GELU. We shall count those too.
 
 # %% [markdown]
 # ## The code
