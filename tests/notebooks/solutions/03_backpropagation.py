@@ -16,6 +16,12 @@ def gate_backward(dy, cache):
     return dy * b, dy * a  # nothing is summed
 
 
+# %% wrong="gate"
+def gate_backward(dy, cache):
+    a, b = cache
+    return (dy * b).sum(-1, keepdims=True), (dy * a).sum(0)  # summed over one axis of two
+
+
 # %% solution="null_upstream"
 def null_upstream(x):
     return x / np.sqrt((x**2).sum(-1, keepdims=True))
@@ -38,6 +44,13 @@ def rms_norm_backward(dy, cache):
 def rms_norm_backward(dy, cache):
     normed, inv_rms, gain = cache
     return inv_rms * dy * gain, (dy * normed).sum(0)
+
+
+# %% wrong="rms_norm"
+def rms_norm_backward(dy, cache):
+    normed, inv_rms, gain = cache
+    share = (dy * normed).mean(-1, keepdims=True)  # without the gain
+    return inv_rms * (dy * gain - normed * share), (dy * normed).sum(0)
 
 
 # %% solution="tied"

@@ -14,6 +14,11 @@ def tiled_traffic(M, N, K, rows, columns):  # rows and columns exchanged in the 
     return 4 * (M * K * -(-M // rows) + K * N * -(-N // columns) + M * N)
 
 
+# %% wrong="tiled_traffic"
+def tiled_traffic(M, N, K, rows, columns):  # nothing is written
+    return 4 * (M * K * -(-N // columns) + K * N * -(-M // rows))
+
+
 # %% solution="mended"
 def mended(source):
     return source.replace(
@@ -38,6 +43,15 @@ def mended(source):  # a barrier that only some threads reach
     )
 
 
+# %% wrong="mended"
+def mended(source):  # one thread does it all
+    return r"""
+extern "C" __global__ void running_sums(float *x) {
+    if (threadIdx.x == 0) for (int i = 1; i < 64; ++i) x[i] += x[i - 1];
+}
+"""
+
+
 # %% solution="half_traffic"
 def half_traffic():
     return {"BM": 128, "BN": 128, "BK": 8, "TM": 16}
@@ -51,6 +65,11 @@ def half_traffic():  # a longer step brings the same numbers in fewer goes
 # %% wrong="half_traffic"
 def half_traffic():  # the static_assert refuses it
     return {"BM": 128, "BN": 64, "BK": 8, "TM": 8}
+
+
+# %% wrong="half_traffic"
+def half_traffic():  # large enough, but half of each sector of A is left
+    return {"BM": 128, "BN": 128, "BK": 4, "TM": 32}
 
 
 # %% solution="tiled"

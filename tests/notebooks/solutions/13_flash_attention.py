@@ -23,6 +23,22 @@ def log_sum_exp(chunks):  # forgets to let the old sum fade
     return peak + np.log(total)
 
 
+# %% wrong="log_sum_exp"
+def log_sum_exp(chunks):  # right, with all numbers kept
+    x = np.concatenate(list(chunks))
+    return np.logaddexp.reduce(x)
+
+
+# %% wrong="log_sum_exp"
+def log_sum_exp(chunks):  # right for numbers above a billion below zero
+    peak, total = -1e9, 0.0
+    for x in chunks:
+        higher = max(peak, x.max())
+        total = total * np.exp(peak - higher) + np.exp(x - higher).sum()
+        peak = higher
+    return peak + np.log(total)
+
+
 # %% solution="merge"
 def merge(out1, log_sum1, out2, log_sum2):
     peak = np.maximum(log_sum1, log_sum2)
@@ -42,6 +58,14 @@ def merge(out1, log_sum1, out2, log_sum2):  # as if both halves weighed the same
 def merge(out1, log_sum1, out2, log_sum2):  # right but for queries that see nothing
     log_sum = np.logaddexp(log_sum1, log_sum2)
     return np.exp(log_sum1 - log_sum) * out1 + np.exp(log_sum2 - log_sum) * out2, log_sum
+
+
+# %% wrong="merge"
+def merge(out1, log_sum1, out2, log_sum2):  # the larger log_sum for that of both
+    peak = np.maximum(log_sum1, log_sum2)
+    finite = np.where(np.isneginf(peak), 0, peak)
+    share1, share2 = np.exp(log_sum1 - finite), np.exp(log_sum2 - finite)
+    return (share1 * out1 + share2 * out2) / np.maximum(share1 + share2, 1e-30), peak
 
 
 # %% solution="backward"
@@ -128,6 +152,23 @@ def make_kernel():
             higher = tl.maximum(peak, tl.max(values, 0))
             total = total * tl.exp(peak - higher) + tl.sum(tl.exp(values - higher), 0)
             peak = higher
+        tl.store(out + row, peak + tl.log(total))
+
+    return log_sum_exp_kernel
+
+
+# %% wrong="triton_kernel"
+def make_kernel():
+    @triton.jit
+    def log_sum_exp_kernel(x, out, S, BLOCK: tl.constexpr):
+        row = tl.program_id(0)
+        peak = -float("inf")
+        total = 0.0
+        for start in range(0, S, BLOCK):
+            at = start + tl.arange(0, BLOCK)
+            values = tl.load(x + row * S + at, mask=at < S, other=-float("inf"))
+            peak = tl.maximum(peak, tl.max(values, 0))
+            total += tl.sum(tl.exp(values - peak), 0)  # without fading
         tl.store(out + row, peak + tl.log(total))
 
     return log_sum_exp_kernel
