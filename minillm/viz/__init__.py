@@ -1,4 +1,4 @@
-"""Pictures to print, and views to touch: of training, of what a model looks at, of what it reads."""
+"""Pictures to print, and views to touch: of training, of what a model looks at and reads."""
 
 from minillm.viz.attention import attention_maps, attention_weights, token_names
 from minillm.viz.attention_view import AttentionView
