@@ -351,8 +351,8 @@ figure
 # The second idea left open *which* distribution the freed probability follows. The picture has a
 # point for every word of the manual: to the right, how often it occurs; upward, after how many
 # different words. (A "word" here keeps the space before it, drawn as `␣`, and a bracket or a line's
-# end is one too. So `object` without `␣` is only the one after a dot or a bracket.) The further a word
-# lies below the crowd, the more it is tied to a few contexts.
+# end is one too. So `The` without `␣` is mostly the one at the beginning of a line.) The further a
+# word lies below the crowd, the more it is tied to a few contexts.
 
 # %% tags=["picture"] alt="A scatter plot of every word's number of occurrences against the number of different words before it, both logarithmic; a few labelled words lie far below the crowd."
 word_ids = encode_documents(split.train, words)
@@ -543,7 +543,7 @@ figure
 # characters of the standard library's source; below is what it recorded.
 
 # %% tags=["picture"] alt="Test bits per byte against training size up to millions of characters for six smoothings at the best order each; modified Kneser-Ney stays lowest."
-RECORD = Path("../results/01_counting.json")
+RECORD = Path("results/01_counting.json")
 
 
 def long_experiment():

@@ -308,7 +308,7 @@ figure
 # drawn here. Look at where the curve ends, beside the dashed line of the counted model.
 
 # %%
-RECORD = Path("../results/05_word_vectors.json")
+RECORD = Path("results/05_word_vectors.json")
 LONG_SHAPE = {"order": 5, "n_embd": 64, "n_hidden": 160, "dropout": 0.3}
 LONG_SETTINGS = {"steps": 6000, "lr": 0.01, "eval_every": 600}
 

@@ -460,7 +460,7 @@ for form, table in tables.items():
 # NOTEBOOK=07` makes it again. Without the flag, the next cell reads its results from the file.
 
 # %%
-RECORD = Path("../results/07_lstm_and_gru.json")
+RECORD = Path("results/07_lstm_and_gru.json")
 if LONG:
     long_model, long_settings = a_reader("long")
     long_result = train_or_load(

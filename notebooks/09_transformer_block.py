@@ -40,7 +40,7 @@ from minillm.viz.source import show_source
 from minillm.viz.style import COLOURS, GREY, new_figure
 
 LONG = bool(os.environ.get("MINILLM_LONG"))
-RUNS, RESULTS = Path("runs/09_transformer_block"), Path("../results/09_transformer_block.json")
+RUNS, RESULTS = Path("runs/09_transformer_block"), Path("results/09_transformer_block.json")
 
 # %% [markdown]
 # ## The mathematics

@@ -41,7 +41,7 @@ from minillm.viz.surprise import SurpriseView
 
 LONG = bool(os.environ.get("MINILLM_LONG"))
 RUNS = Path("runs/10_training_a_gpt")
-RECORD = Path("../results/10_training_a_gpt.json")
+RECORD = Path("results/10_training_a_gpt.json")
 
 text = prepare("topics")  # Python's help pages, in characters: the text of notebook 1
 tokenizer = text.tokenizer

@@ -38,7 +38,7 @@ from minillm.viz.source import show_source
 from minillm.viz.style import COLOURS, GREY, new_figure
 
 LONG = bool(os.environ.get("MINILLM_LONG"))
-RUNS, RECORD = Path("runs/14_looking_inside"), Path("../results/14_looking_inside.json")
+RUNS, RECORD = Path("runs/14_looking_inside"), Path("results/14_looking_inside.json")
 
 # %% [markdown]
 # ## The mathematics
