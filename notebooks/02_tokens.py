@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 
-import minillm
 from minillm.data import encode_documents, load_corpus, split_documents
 from minillm.metrics import evaluate
 from minillm.models.language_model import LanguageModel
@@ -57,7 +56,9 @@ print(corpus)
 #
 # **Arithmetic.** A multiplication by a weight is two floating-point operations (a product and a sum).
 # Looking up an embedding is none, but the output layer compares the last vector with every row of
-# the table, $2 V C$ operations for each token. So forward costs, for each *byte* of text,
+# the table, $2 V C$ operations for each token. (Attention also compares tokens with one another,
+# which uses no weights; in a short context it is little, and we leave it out.) So forward costs, for
+# each *byte* of text,
 #
 # $$\frac{\text{FLOPs}}{\text{byte}} \approx \frac{2 V C + 24\, C^2 L}{\beta(V)} .$$
 #
@@ -71,10 +72,11 @@ print(corpus)
 #
 # ### From characters to bytes
 #
-# Unicode has room for 1,114,112 characters. UTF-8 writes each as one to four bytes; the first byte
-# says how many follow, and those that follow begin with the bits `10`:
+# Unicode gives every character a number, its *code point*, and has room for 1,114,112 of them. UTF-8
+# writes each as one to four bytes; the first byte says how many follow, and those that follow begin
+# with the bits `10`. An `x` is a bit of the code point, the highest first:
 #
-# | code points | bits | bytes |
+# | code points (hexadecimal) | bits | bytes |
 # |---|---|---|
 # | up to `7F` | 7 | `0xxxxxxx` |
 # | up to `7FF` | 11 | `110xxxxx 10xxxxxx` |
@@ -138,7 +140,7 @@ for number, merge in enumerate(merges, 1):
     assert pairs[merge] == max(pairs.values())
     others = [pair for pair, _ in pairs.most_common() if pair != merge][:2]
     shown = [
-        f"{a.decode()}+{b.decode()} {pairs[a, b]}×".replace(" +", "␣+", 1)
+        f"{a.decode()}+{b.decode()}".replace(" ", "␣") + f" {pairs[a, b]}×"
         for a, b in (merge, *others)
     ]
     for word in pieces:
@@ -164,8 +166,8 @@ show_source(train_simple)
 
 # %%
 bpe = BPETokenizer.train(train_texts, vocab_size=1000)
-print("the first 20:", *(repr((a + b).decode()) for a, b in bpe.merges[:20]))
-print("the last 10: ", *(repr((a + b).decode()) for a, b in bpe.merges[-10:]))
+for name, some in (("first 15", bpe.merges[:15]), ("last 8", bpe.merges[-8:])):
+    print(f"the {name}:", *(repr((a + b).decode(errors="replace")) for a, b in some))
 sample = "An iterator raises StopIteration, naïvely."
 assert [bpe.vocabulary[t] for t in encode_simple(sample, bpe.merges)] == bpe.encode(sample).tolist()
 
@@ -180,7 +182,7 @@ merge_figure("The iterator raises StopIteration, naïvely.", bpe)
 
 # %% [markdown]
 # The same to step through. Drag the slider, or use the arrow keys. The curve is the number of tokens:
-# it falls by as many as the pair occurs.
+# it falls by as many as the pair occurs here.
 
 # %% tags=["picture"] alt="An interactive view with a slider that steps through the merges of a sentence; tokens are coloured, the newest is framed, and a curve shows their number falling."
 MergesView(
@@ -229,7 +231,7 @@ axes.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% [markdown]
-# A tokenizer can *overfit*: late merges are names and phrases of the training text, which hold many
+# A tokenizer can *overfit*: late merges are names and rare words of the training text, which hold many
 # bytes there and are of little use elsewhere. A tokenizer for everything is therefore learned on a
 # sample of everything, and on text that it will not be tested with.
 #
@@ -291,7 +293,7 @@ for size in (257, 1000, 8000):
 # on the left, one of GPT-2's size on the right. Falling: longer tokens, fewer steps. Rising: the
 # output layer. Look at where the sum is lowest, and how that moves with the size of the model.
 
-# %% tags=["picture"] alt="Stacked areas of FLOPs per byte against vocabulary size: the blocks' share falls, the output layer's rises; the sum is lowest at a few thousand tokens for the small model and at the right end for the large one."
+# %% tags=["picture"] alt="Stacked areas of FLOPs per byte against vocabulary size: the blocks' share falls, the output layer's rises; the sum is lowest in the middle, at about two thousand tokens, for the small model and at the right end for the large one."
 figure = new_figure(9, 3.9)
 for axes, (c, layers, name) in zip(
     figure.subplots(1, 2), ((C, L, "4 blocks of 128"), (768, 12, "12 blocks of 768")), strict=True
@@ -359,8 +361,9 @@ figure
 # %% [markdown]
 # It is not: it chooses among thousands of tokens rather than 257 bytes, but each choice settles several
 # bytes at once. By the byte, all are within about a tenth. For an n-gram model of this little text
-# small pieces are even a bit better, since it has to see a piece often before it knows it. A
-# Transformer gains from longer pieces, mainly because its context then reaches further.
+# small pieces are even a bit better, since it has to see a piece often before it knows it. (A
+# Transformer shares what it learns between pieces, and its context of so many tokens reaches further
+# with longer ones, so do not expect the same of it.)
 #
 # ## An experiment: English and Chinese side by side
 #
@@ -371,11 +374,11 @@ figure
 # translations.
 
 # %%
-root = Path(minillm.__file__).parents[1]
+root = Path("..")
 
 
 def read_mo(path):
-    """{original: translation} of a gettext catalogue (GNU gettext manual, 'The Format of GNU MO Files')."""
+    """{original: translation} of a gettext catalogue ("The Format of GNU MO Files" in its manual)."""
     raw = path.read_bytes()
     order = "<" if raw[:4] == b"\xde\x12\x04\x95" else ">"
     _, _, many, originals, translations = struct.unpack_from(f"{order}5I", raw)
@@ -395,19 +398,17 @@ def parallel_texts():
     if file.exists():
         found = {en: zh for en, zh in read_mo(file).items() if en and "\0" not in en}
         return list(found), list(found.values()), "messages of the installed Sphinx"
-    print(
-        "Sphinx is not installed, so its messages are not here: we go on with the two READMEs alone."
-    )
-    both = [(root / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md")]
-    parts = [text.split("\n#") for text in both]
-    return *map(
-        list, zip(*zip(*parts, strict=False), strict=True)
-    ), "sections of this project's READMEs"
+    print("Sphinx is not installed, so its messages are not here: on with the two READMEs alone.")
+    print("Half of what they say is commands, alike in both: the differences below are smaller.")
+    names = ("README.md", "README.zh-CN.md")
+    in_english, in_chinese = ((root / n).read_text(encoding="utf-8").split("\n#") for n in names)
+    return in_english, in_chinese, "sections of this project's READMEs"
 
 
 english, chinese, where = parallel_texts()
 print(f"{len(english)} {where}")
-for en, zh in list(zip(english, chinese, strict=True))[20:23]:
+pairs = zip(english, chinese, strict=True)
+for en, zh in sorted(pairs, key=lambda pair: abs(len(pair[0]) - 60))[:3]:  # three of a line each
     print(f"  {en!r:.70}\n  {zh!r:.70}")
 for name, texts in (("English", english), ("Chinese", chinese)):
     print(
@@ -419,9 +420,9 @@ for name, texts in (("English", english), ("Chinese", chinese)):
 # half), and about as many *bytes*. A Chinese character says more than a letter, and UTF-8 gives it
 # three bytes.
 #
-# Now four vocabularies of 2,000: learned on Python's manual, on the English half of these texts, on the
-# Chinese half, and on both. Only a random half of the texts is learned from; we count the tokens of
-# the other half.
+# Now four vocabularies of at most 2,000: learned on Python's manual, on the English side of these
+# texts, on the Chinese side, and on both. Only a random half of the texts is learned from; we count
+# the tokens of the other half.
 
 # %% tags=["picture"] alt="Bars of the tokens needed for the same messages in English and in Chinese by four tokenizers: English-only vocabularies need about three times as many tokens for Chinese, the one learned on both needs about as many for either."
 order = np.random.default_rng(0).permutation(len(english))
@@ -474,18 +475,19 @@ for name, tokenizer in of.items():
         for file in ("README.md", "README.zh-CN.md")
     )
     print(
-        f"learned on {name:10} README.md {en:6,} tokens, README.zh-CN.md {zh:6,}, {zh / en:.2f} times"
+        f"learned on {name:10}  README.md {en:6,} tokens, README.zh-CN.md {zh:6,}, {zh / en:.2f} times"
     )
 
 # %% tags=["picture"] alt="One English and one Chinese sentence in coloured tokens by four vocabularies; English-only ones cut each Chinese character into bytes, those that learned Chinese have whole characters and words."
 TokenView("The document contains an unknown option.\n文档中包含未知的选项。", of).figure(width=8.5)
 
 # %% [markdown]
-# A box with digits is a byte that is no character by itself. And a last look at more languages, with
-# ten short texts that say the same. Bytes favour scripts that need more of them for a letter, so
-# compare the bars *within* a language.
+# A box with `0x` and two digits is a byte that is no character by itself. And a last look at more
+# languages, with a short text that says the same in ten of them, and a piece of Python. The two
+# colours are what the vocabulary was learned on. Bytes favour scripts that need more of them for a
+# letter, so compare the bars *within* a language.
 
-# %% tags=["picture"] alt="Bars of bytes per token for eleven languages by the vocabulary learned on English and the one learned on English and Chinese: only Chinese and Japanese gain from the second."
+# %% tags=["picture"] alt="Bars of bytes per token for ten languages and Python, by the vocabulary learned on English and the one learned on English and Chinese: only Chinese and Japanese gain from the second."
 bytes_per_token_bars(bytes_per_token({"English": of["English"], "English and Chinese": of["both"]}))
 
 # %% [markdown]
@@ -504,7 +506,8 @@ TokenView(lines, {"BPE of 1,000": bpe}, ids=True).figure(width=8.5)
 # %% [markdown]
 # ## Exercises
 #
-# **1. UTF-8.** Write the bytes of a code point, by the table above, without `str.encode`.
+# **1. UTF-8.** Write the bytes of a code point, by the table above, without `str.encode`. (`code >> 6`
+# drops the last 6 bits of a number, `code & 0b111111` keeps only them, `a | b` puts bits together.)
 
 
 # %% tags=["exercise"] exercise="utf8"
@@ -519,15 +522,17 @@ edges = [0, 0x7F, 0x80, 0x7FF, 0x800, 0xFFFF, 0x10000, 0x10FFFF]
 drawn = [int(rng.integers(2 ** int(rng.integers(1, 21)))) for _ in range(300)]
 for code in edges + [code for code in drawn if not 0xD800 <= code < 0xE000]:
     found, expected = utf8_bytes(code), chr(code).encode()
+    assert isinstance(found, bytes), f"the result should be bytes, got {type(found).__name__}"
     assert found == expected, (
-        f"U+{code:04X} is {expected.hex(' ')}, got {bytes(found).hex(' ')}: the first byte says how "
+        f"U+{code:04X} is {expected.hex(' ')}, got {found.hex(' ')}: the first byte says how "
         "many there are, each of the others holds 6 bits, the highest first"
     )
 print("right")
 
 # %% [markdown]
 # **2. The next merge.** Given the words of a text as tuples of tokens, with how often each word occurs,
-# find the pair of neighbours that is most frequent. (Of equals, any will do.)
+# find the pair of neighbours that is most frequent. (In `a a a` the pair `a a` stands twice. Of equal
+# pairs, any will do.)
 
 
 # %% tags=["exercise"] exercise="pair"
@@ -574,16 +579,16 @@ for word in sorted(set(split_simple(test_text[:20_000], "gpt2"))):
     found = list(encode_word(word.encode(), bpe.merges))
     assert b"".join(found) == word.encode(), f"the tokens of {word!r} must join to it, got {found}"
     assert found == expected, (
-        f"{word!r} is {b'|'.join(expected).decode(errors='replace')}, got "
-        f"{b'|'.join(found).decode(errors='replace')}: the earliest merge first, not the longest token"
+        f"{word!r} is {expected}, got {found}: the earliest merge first, not the longest token, and "
+        "joined wherever it stands"
     )
 print("right")
 
 # %% [markdown]
 # **4. The cheapest vocabulary.** From measured bytes per token, find the vocabulary with the fewest
-# FLOPs per byte of forward, by the formula above. Then use the second argument: when the output layer
-# is shared by two tokens predicted at once (`heads=2`: one run through the blocks predicts two tokens
-# by two output layers), the blocks run half as often.
+# FLOPs per byte of forward, by the formula above. Then a variant: a model that predicts the next *two*
+# tokens at once, each by an output layer of its own (`heads=2`), runs through its blocks half as often.
+# Does the best vocabulary become larger or smaller?
 
 
 # %% tags=["exercise"] exercise="cheapest"
@@ -606,11 +611,15 @@ for width, layers, heads in ((128, 4, 1), (768, 12, 1), (64, 2, 1), (128, 4, 2),
     size, flops = cheapest(measured, width=width, layers=layers, heads=heads)
     assert size == expected, (
         f"{layers} blocks of {width}, {heads} at once: {expected:,} is the cheapest, got {size:,}. "
-        "Did you divide by the bytes that a token holds?"
+        "Did you divide by the bytes that a token holds? With several at once the blocks are shared, "
+        "the output layers are not."
     )
     assert np.isclose(flops, cost[expected]), (
-        f"{expected:,} costs {cost[expected]:,.0f} FLOPs per byte, got {flops:,.0f}: each token pays "
+        f"V = {expected:,} costs {cost[expected]:,.0f} FLOPs per byte, got {flops:,.0f}: each token pays "
         "for one output layer, 2 V C, and for its share of the blocks, 24 C² L"
+    )
+    print(
+        f"{layers:2} blocks of {width}, {heads} at once: V = {size:,}, {flops / 1e6:.2f} MFLOPs a byte"
     )
 print("right")
 

@@ -26,6 +26,10 @@ class MergesView(View):
         self.steps = merge_steps(text, tokenizer)
         self.bytes = sum(len(token) for word in self.steps[0].words for token in word)
 
+    def __repr__(self):
+        first, last = self.steps[0].tokens, self.steps[-1].tokens
+        return f"{self.title}: {first} tokens, {last} after {len(self.steps) - 1} merges"
+
     def figure(self):
         """The picture of `merge_figure`."""
         return merge_figure(self.text, self.tokenizer)
@@ -61,7 +65,7 @@ class MergesView(View):
             '<button id="on" aria-label="one merge on">▶</button></div>'
             f'<p id="says" aria-live="polite">{self.steps[-1].tokens} tokens after {n} merges, '
             f'from {self.bytes} bytes</p><p id="tokens">{tokens}</p>'
-            '<svg id="curve" viewBox="0 0 600 90" role="img" aria-label="tokens by merge"></svg>'
+            '<svg id="curve" viewBox="0 0 600 98" role="img" aria-label="tokens by merge"></svg>'
             '<p class="note">Drag, or use the arrow keys. What was joined last is framed; '
             "two digits in hexadecimal are a byte that is no character by itself.</p>"
         )
@@ -89,14 +93,14 @@ const at = document.getElementById("at"), n = data.steps.length - 1;
 const most = data.steps[0].tokens.length;
 const x = k => 34 + k * 552 / Math.max(1, n), y = t => 76 - 66 * t / most;
 const line = data.steps.map((s, k) => `${x(k)},${y(s.tokens.length)}`).join(" ");
-const grey = 'fill="#6b6b6b" font-size="12"';
+const grey = 'fill="#6b6b6b" font-size="16"';
 document.getElementById("curve").innerHTML =
   `<polyline points="${line}" fill="none" stroke="#0072B2" stroke-width="2"/>` +
   `<line x1="34" y1="76" x2="586" y2="76" stroke="#bbb"/>` +
   `<text x="30" y="14" text-anchor="end" ${grey}>${most}</text>` +
   `<text x="30" y="80" text-anchor="end" ${grey}>0</text>` +
-  `<text x="586" y="89" text-anchor="end" ${grey}>merges: ${n}</text>` +
-  `<text x="42" y="89" ${grey}>tokens</text>` +
+  `<text x="586" y="94" text-anchor="end" ${grey}>merges: ${n}</text>` +
+  `<text x="42" y="94" ${grey}>tokens</text>` +
   `<circle id="dot" r="5" fill="#D55E00"/>`;
 function show() {
   const k = +at.value, step = data.steps[k], many = step.tokens.length;

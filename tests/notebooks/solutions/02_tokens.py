@@ -22,6 +22,15 @@ def utf8_bytes(code):
     return code.to_bytes(max(1, (code.bit_length() + 7) // 8), "big")
 
 
+# %% wrong="utf8"
+def utf8_bytes(code):  # the bits in the wrong order
+    if code < 0x80:
+        return bytes([code])
+    more = 1 if code < 0x800 else 2 if code < 0x10000 else 3
+    mark = (0b11000000, 0b11100000, 0b11110000)[more - 1]
+    return bytes([mark | code >> 6 * more, *(0x80 | code >> 6 * i & 0x3F for i in range(more))])
+
+
 # %% solution="pair"
 def next_merge(words):
     pairs = Counter()
@@ -34,6 +43,25 @@ def next_merge(words):
 # %% wrong="pair"
 def next_merge(words):
     pairs = Counter(pair for word in words for pair in pairwise(word))
+    return max(pairs, key=pairs.get)
+
+
+# %% wrong="pair"
+def next_merge(words):
+    tokens = Counter()  # a pair of frequent tokens need not be a frequent pair
+    for word, many in words.items():
+        for token in word:
+            tokens[token] += many
+    all_pairs = {pair for word in words for pair in pairwise(word)}
+    return max(all_pairs, key=lambda pair: tokens[pair[0]] * tokens[pair[1]])
+
+
+# %% wrong="pair"
+def next_merge(words):
+    pairs = Counter()  # in how many words, not how often
+    for word, many in words.items():
+        for pair in set(pairwise(word)):
+            pairs[pair] += many
     return max(pairs, key=pairs.get)
 
 
@@ -64,6 +92,30 @@ def encode_word(word, merges):
     return tokens
 
 
+# %% wrong="encode"
+def encode_word(word, merges):
+    known = set(merges)
+    parts = [bytes([byte]) for byte in word]
+    while True:  # the first pair from the left that some merge joins
+        for i in range(len(parts) - 1):
+            if (parts[i], parts[i + 1]) in known:
+                parts[i : i + 2] = [parts[i] + parts[i + 1]]
+                break
+        else:
+            return parts
+
+
+# %% wrong="encode"
+def encode_word(word, merges):
+    rank = {pair: i for i, pair in enumerate(merges)}
+    parts = [bytes([byte]) for byte in word]
+    while found := [pair for pair in pairwise(parts) if pair in rank]:
+        best = max(found, key=rank.get)  # the latest
+        i = next(i for i, pair in enumerate(pairwise(parts)) if pair == best)
+        parts[i : i + 2] = [parts[i] + parts[i + 1]]
+    return parts
+
+
 # %% solution="cheapest"
 def cheapest(beta, *, width, layers, heads=1):
     cost = {V: (2 * V * width + 24 * width**2 * layers / heads) / b for V, b in beta.items()}
@@ -81,5 +133,12 @@ def cheapest(beta, *, width, layers, heads=1):
 # %% wrong="cheapest"
 def cheapest(beta, *, width, layers, heads=1):
     cost = {V: 2 * V * width + 24 * width**2 * layers / heads for V in beta}
+    best = min(cost, key=cost.get)
+    return best, cost[best]
+
+
+# %% wrong="cheapest"
+def cheapest(beta, *, width, layers, heads=1):  # the heads' output layers shared among the tokens
+    cost = {V: (2 * V * width / heads + 24 * width**2 * layers) / b for V, b in beta.items()}
     best = min(cost, key=cost.get)
     return best, cost[best]
