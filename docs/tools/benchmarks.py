@@ -3,7 +3,8 @@
     python docs/tools/benchmarks.py            write the page
     python docs/tools/benchmarks.py --check    write nothing; exit with 1 where it is out of date
 
-A recording is what `minillm bench ... --json FILE` wrote, unchanged.
+A recording is what `minillm bench ... --json FILE` wrote, perhaps in parts by `--match`, with the
+date; rows that are not in it have not been recorded.
 """
 
 import json
@@ -48,7 +49,8 @@ def section(name):
     machine, versions = recorded["machine"], recorded["versions"]
     by = ", ".join(f"{package} {number}" for package, number in versions.items())
     lines = [f"## {title}", "", f"`{command}`. {about}", ""]
-    lines += [f"{machine['processor']}, {machine['cores']} cores; {by}.", ""]
+    made = f"Recorded {recorded['recorded']} on {machine['processor']}, {machine['cores']} cores"
+    lines += [f"{made}; {by}.", ""]
     return "\n".join(lines + table(recorded["rows"])) + "\n"
 
 
