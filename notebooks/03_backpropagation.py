@@ -81,6 +81,8 @@ print(f"dw = {dw:.4f}, db = {db:.4f}, dx = {dx:.4f}")
 h = 1e-6
 moved = ((x + h) * np.tanh(w * (x + h) + b) - (x - h) * np.tanh(w * (x - h) + b)) / (2 * h)
 print(f"and by moving x a little: {moved:.4f}")
+walk = {"x": (x, dx), "w": (w, dw), "b": (b, db)}  # for the picture below
+walk |= {"u": (u, du), "s": (s, ds), "y": (y, dy), "L": (L, dL)}
 
 # %% [markdown]
 # The picture shows the same walk: values in blue from left to right, gradients in orange from right
@@ -93,13 +95,13 @@ def graph_picture():
     axes = figure.add_subplot(xlim=(-0.5, 8.9), ylim=(-1.05, 3.0))
     axes.set_axis_off()
     nodes = {
-        "x": (0, 2.1, x, dx),
-        "w": (0, 0.2, w, dw),
-        "b": (2.9, -0.25, b, db),
-        "u = w x": (2.1, 1.15, u, du),
-        "s = u + b": (4.2, 1.15, s, ds),
-        "y = tanh s": (6.3, 1.15, y, dy),
-        "L = x y": (8.3, 1.15, L, dL),
+        "x": (0, 2.1),
+        "w": (0, 0.2),
+        "b": (2.9, -0.25),
+        "u = w x": (2.1, 1.15),
+        "s = u + b": (4.2, 1.15),
+        "y = tanh s": (6.3, 1.15),
+        "L = x y": (8.3, 1.15),
     }
     for start, end in (
         ("x", "u = w x"),
@@ -112,8 +114,8 @@ def graph_picture():
     ):
         arc = "arc3,rad=-0.22" if (start, end) == ("x", "L = x y") else "arc3"
         arrow = FancyArrowPatch(
-            nodes[start][:2],
-            nodes[end][:2],
+            nodes[start],
+            nodes[end],
             connectionstyle=arc,
             arrowstyle="-|>",
             mutation_scale=11,
@@ -123,7 +125,8 @@ def graph_picture():
             linewidth=1,
         )
         axes.add_patch(arrow)
-    for name, (left, up, value, gradient) in nodes.items():
+    for name, (left, up) in nodes.items():
+        value, gradient = walk[name[0]]
         box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": GREY}
         axes.text(
             left, up, f"${name}$".replace("tanh", r"\tanh"), ha="center", va="center", bbox=box
@@ -693,9 +696,10 @@ axes.text(0.38, 0.78, "speaks for prose", transform=axes.transAxes, color=COLOUR
 figure
 
 # %% [markdown]
-# `#` begins a comment and `=` assigns: these two are easy to explain. Others say more about the two
-# texts than about code: the help pages quote with `"`, and these modules with `'`. A gradient tells
-# what *this* network listens to, near these lines, and no more.
+# `#` begins a comment: that is easy to explain, and so is `=`, where it is among the twelve (help
+# pages and modules differ a little from one Python to the next). Others say more about the two texts
+# than about code: the help pages quote with `"`, and these modules with `'`. A gradient tells what
+# *this* network listens to, near these lines, and no more.
 #
 # ## Exercises
 #

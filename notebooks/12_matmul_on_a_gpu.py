@@ -150,7 +150,7 @@ roofline(cpu, measured)
 # %%
 for gpu in GPUS.values():
     rate, bandwidth = gpu.rates["fp32"], next(iter(gpu.bandwidths.values()))
-    print(f"{gpu.name:22} {rate / 1e12:5.1f} TFLOP/s  {bandwidth / 1e12:5.2f} TB/s", end="  ")
+    print(f"{gpu.name:22} {rate / 1e12:5.1f} TFLOP/s  {bandwidth / 1e12:6.3f} TB/s", end="  ")
     print(f"bend at {rate / bandwidth:4.1f} FLOP a byte\n    {gpu.source}")
 
 # %% [markdown]
@@ -173,11 +173,12 @@ for gpu in GPUS.values():
 # A CUDA *kernel* is a C function that very many *threads* run, each with its own `threadIdx`.
 # Threads come in *blocks*, blocks in a *grid*. The threads of a block can share memory and wait
 # for one another. The hardware runs 32 neighbouring threads of a block together, as a *warp*, one
-# instruction at a time: when a warp reads memory, 32 addresses are asked for at once.
+# instruction at a time: when a warp reads memory, its 32 threads, or *lanes*, ask for 32 addresses
+# at once.
 #
-# Which 32? The two simplest kernels give every thread one number of $C$, in blocks of 32 x 8
-# threads, and differ only in the way round. Both are drawn below: a piece of $C$, one block's
-# share in orange, its first warp's in blue.
+# Which 32? The ten kernels are the rungs of a ladder, 01 to 10. The lowest two give every thread
+# one number of $C$, in blocks of 32 x 8 threads, and differ only in the way round. Both are drawn
+# below: a piece of $C$, one block's share in orange, its first warp's in blue.
 
 
 # %% tags=["picture"] alt="The first warp covers a column of C in rung 01 and a row in rung 02."

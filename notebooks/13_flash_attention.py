@@ -174,18 +174,19 @@ for block in (1, 7, 64, 300):
 #
 # ### Backward, without the weights
 #
-# For all queries at once, with $P$ the matrix of weights: $O = PV$, $P = \mathrm{softmax}(S)$ row
-# by row, $S = QK^\top/\sqrt D$. Given $dO$, the product rule gives
+# For all $T$ queries at once, with $Z$ the $T \times S$ matrix of logits and $P$ that of weights:
+# $O = PV$, $P = \mathrm{softmax}(Z)$ row by row, $Z = QK^\top/\sqrt D$. Given $dO$, the product rule
+# gives
 #
-# $$dV = P^\top dO, \qquad dP = dO\, V^\top, \qquad dQ = dS\, K / \sqrt D, \qquad
-# dK = dS^\top Q / \sqrt D ,$$
+# $$dV = P^\top dO, \qquad dP = dO\, V^\top, \qquad dQ = dZ\, K / \sqrt D, \qquad
+# dK = dZ^\top Q / \sqrt D ,$$
 #
 # and the softmax's backward, of row $t$,
 #
-# $$dS_{ts} = P_{ts} \bigl(dP_{ts} - \delta_t\bigr), \qquad \delta_t = \sum_r P_{tr}\, dP_{tr} .$$
+# $$dZ_{ts} = P_{ts} \bigl(dP_{ts} - \delta_t\bigr), \qquad \delta_t = \sum_r P_{tr}\, dP_{tr} .$$
 #
-# (From $\partial p_r / \partial s_s = p_r (\mathbb 1[r = s] - p_s)$: sum $dP_r$ times that over
-# $r$.) It seems to need the whole rows of $P$ and $dP$ twice: once for $\delta$, then for $dS$.
+# (From $\partial p_r / \partial z_s = p_r (\mathbb 1[r = s] - p_s)$: sum $dP_r$ times that over
+# $r$.) It seems to need the whole rows of $P$ and $dP$ twice: once for $\delta$, then for $dZ$.
 # But put $dP_{tr} = \sum_c dO_{tc} V_{rc}$ in and exchange the sums:
 #
 # $$\delta_t = \sum_r P_{tr} \sum_c dO_{tc} V_{rc} = \sum_c dO_{tc} \sum_r P_{tr} V_{rc}
@@ -195,17 +196,17 @@ for block in (1, 7, 64, 300):
 # a block of $P$ itself can be had again at any time from one number a row, $L_t = m_t + \log
 # \ell_t$, the log-sum-exp of its logits:
 #
-# $$P_{ts} = e^{S_{ts} - L_t} .$$
+# $$P_{ts} = e^{Z_{ts} - L_t} .$$
 #
 # So forward saves $Q$, $K$, $V$, $O$ and $L$, and backward goes through the blocks once more:
-# make a block of $S$, of $P$, of $dP$, of $dS$, add to $dQ$, $dK$, $dV$, forget it. That is five
+# make a block of $Z$, of $P$, of $dP$, of $dZ$, add to $dQ$, $dK$, $dV$, forget it. That is five
 # products of matrices where four would do if $P$ had been kept. (Keeping less and computing again
 # is an old trade; for attention see Rabe & Staats 2021.)
 #
 # ## The code
 #
 # Here is the op. `peak`, `total` and `mixed` are $m$, $\ell$ and $u$; `log_sum` is $L$; queries go
-# in blocks too, because a GPU will give each block of them to another multiprocessor.
+# in blocks too, because a GPU will give each block of them to another of its processors.
 
 # %%
 show_source(flash_attention, only="forward")
@@ -344,7 +345,7 @@ for name, mine, theirs in zip(("dq", "dk", "dv"), grads, triton_grads, strict=Fa
 # %% [markdown]
 # Its backward has two kernels: one owns a tile of keys and makes $dK$ and $dV$, one owns a tile of
 # queries and makes $dQ$. Each sum is made by one program, in a fixed order, so that a repetition
-# gives the same bits; the price is that $S$ and $dP$ are made twice, seven products instead of
+# gives the same bits; the price is that $Z$ and $dP$ are made twice, seven products instead of
 # five. **Nothing was timed here, and the interpreter's speed says nothing about a GPU's.**
 #
 # ## An experiment: memory against length
@@ -571,7 +572,7 @@ def backward(dout, q, k, v, out, log_sum, block):
     -------
     dq, dk, dv : of the shapes of q, k, v
     """
-    raise NotImplementedError("delta first; then, for each block of keys: P, dP, dS, three sums")
+    raise NotImplementedError("delta first; then, for each block of keys: P, dP, dZ, three sums")
 
 
 # %% tags=["check", "raises-exception"] exercise="backward"
