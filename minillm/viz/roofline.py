@@ -155,7 +155,7 @@ def roofline(machine, points=None, *, span=None, title=None):
 def _span(marks, ridge):
     """From what is left of the points and of the ridge, to what is right of both."""
     xs = [x for x, _, _ in marks.values()] or [ridge]
-    return min(*xs, ridge / 10) / 3, max(*xs, ridge) * 40  # room for names on the right
+    return min(*xs, ridge / 10) / 3, max(100 * max(xs), 40 * ridge)  # room for names on the right
 
 
 def _free(text, least, ridge, bandwidth, marks):
