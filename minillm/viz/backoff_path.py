@@ -136,8 +136,11 @@ def _with_counts(rung, token, model, counts):
     kneser_ney = model.config.smoothing.endswith("kneser-ney")
     values = adjusted_counts(found) if kneser_ney else found.raw
     place = _place(found.keys, node * size + token)
+    # a unigram model has an entry for every token: only the counts know which were seen
+    followers = int(np.count_nonzero(values)) if rung.length == 1 else rung.followers
     return dataclasses.replace(
         rung,
+        followers=followers,
         count=int(values[place]) if place >= 0 else 0,
         total=int(values[found.first[node] : found.first[node + 1]].sum()),
         places=kneser_ney and rung.length < model.config.order,
