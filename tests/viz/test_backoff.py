@@ -77,9 +77,8 @@ def test_back_off_stops_where_the_n_gram_was_seen_and_interpolation_does_not():
 
 
 def test_a_rare_token_counts_among_those_that_were_seen():
-    ids = np.append(
-        TOKENIZER.encode("the cat that sat on the mat ate " * 40 + "b"), TOKENIZER.end_id
-    )
+    text = "the cat that sat on the mat ate " * 40 + "$qxz"  # Katz's unseen tokens are as likely
+    ids = np.append(TOKENIZER.encode(text), TOKENIZER.end_id)
     counts = count_ngrams(ids, order=2, vocab_size=TOKENIZER.vocab_size, end_id=TOKENIZER.end_id)
     m = NGram.train(ids, TOKENIZER, order=2, smoothing="katz")
     one = back_off_path(m, ids[:1], int(ids[1]), counts=counts)[1]
