@@ -127,7 +127,10 @@ def _leaf(problem, index, contract, setting, rng, result):
     """One leaf's verdict; returns the judgement where there was one."""
     gradients = [found[index] for found in contract.gradients]
     rules = {finding.rule for finding in contract.findings}
-    broken = any(finding.leaf == result.name for finding in contract.findings)
+    broken = any(
+        finding.leaf == result.name or (finding.rule, finding.leaf) == ("structure", None)
+        for finding in contract.findings
+    )
     if any(gradient is None for gradient in gradients) and not broken:
         _set(result, INCONCLUSIVE, "not finite")
     elif any(gradient is None for gradient in gradients):

@@ -67,6 +67,13 @@ def test_structure_shape_and_dtype(backward, rule, leaf, text):
     assert text in str(report)
 
 
+def test_a_lone_array_for_several_gradients_is_no_fault_of_forward():
+    report = check(lambda dy, cache: dy)
+    assert rules(report) == [("structure", None)]
+    assert [leaf.verdict for leaf in report.leaves] == ["fail"] * len(ARGS)
+    assert "infinities" not in str(report)
+
+
 def test_what_is_right_beside_a_broken_contract_is_still_compared():
     report = check(changed(w=np.float32, b=lambda g: 2 * g))
     assert {leaf.name: leaf.verdict for leaf in report.leaves} == {

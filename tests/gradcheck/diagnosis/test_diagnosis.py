@@ -173,3 +173,16 @@ def test_a_rule_that_stumbles_is_not_heard(monkeypatch):
 def test_there_are_enough_mistakes():
     assert len(MISTAKES) + len(LAYERS) >= 130
     assert layers.swiglu in {forward for _, forward, _, _ in LAYERS.values()}
+
+
+def test_a_gradient_that_sums_to_zero_and_is_lost_was_not_summed():
+    """Softmax's gradient sums to zero along the row; zeros are no sum of it spread out again."""
+    x = np.random.default_rng(0).normal(size=(4, 6))
+
+    def softmax(x):
+        e = np.exp(x - x.max(1, keepdims=True))
+        return e / e.sum(1, keepdims=True), None
+
+    found = check(softmax, lambda dy, _: np.zeros_like(dy), [x])
+    assert found[0].cause == "zero", found
+    assert "missing_sum" not in {guess.cause for guess in found}, found
