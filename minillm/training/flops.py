@@ -67,6 +67,11 @@ class CountedArray(np.ndarray):
             return tuple(_counted(r) for r in result)
         return _counted(result)
 
+    def __array_function__(self, func, types, args, kwargs):
+        """What moves numbers or makes room for them (where, zeros with like=) is not counted, but
+        what comes of it counts again: a plain array would do its work unseen."""
+        return _counted(super().__array_function__(func, types, args, kwargs))
+
     def dot(self, b):  # type: ignore[override]
         """As @: the method of that name would do its work unseen."""
         return np.matmul(self, b)

@@ -60,9 +60,18 @@ def test_counting_changes_no_result():
     assert isinstance(counted({"a": [x]})["a"][0], CountedArray)
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-def test_a_gpts_step_by_formula(batch):
-    shape = {"n_layer": 2, "n_head": 2, "n_embd": 12, "block_size": 10}
+def test_what_is_made_on_the_way_counts_too():
+    a = counted(RNG.standard_normal((4, 6)))
+    made = np.zeros((4, 6), like=a), np.where(a > 0, a, 0), np.concatenate([a, a]), a.copy()
+    assert all(isinstance(x, CountedArray) for x in made)
+    with counting() as flops:
+        made[0] @ np.ones((6, 2))
+    assert flops.products == 2 * 4 * 6 * 2
+
+
+@pytest.mark.parametrize(("batch", "position"), [(1, "learned"), (3, "learned"), (2, "rotary")])
+def test_a_gpts_step_by_formula(batch, position):
+    shape = {"n_layer": 2, "n_head": 2, "n_embd": 12, "block_size": 10, "position": position}
     model = LanguageModel.create("gpt", CHARS, **shape)
     T, C, L = 7, 12, 2
     weights = L * 12 * C**2 + V * C

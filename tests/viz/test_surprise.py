@@ -38,6 +38,7 @@ MODELS = {
     "rnn": neural("rnn", n_hidden=8),
     "lstm": neural("lstm", n_hidden=8),
     "gru": neural("gru", n_hidden=8),
+    "neural-ngram": LanguageModel.create("neural-ngram", CHARS, seed=3, order=3, n_hidden=8),
 }
 MODELS["mixture"] = LinearMixture([NGRAM, MODELS["lstm"]], [0.25, 0.75])
 
