@@ -113,8 +113,8 @@ print(f"{V} tokens: {V - 2} characters, one for unknown characters, one for a do
 #
 # Each formula asks the next shorter context with the same formula, and so on down. A context that
 # was never seen leaves everything to the shorter one; below the empty context lies the uniform
-# distribution, $1/V$ for each of $V$ tokens. With $V$ as the size of the vocabulary, the older ways
-# that we shall compare with are these:
+# distribution, $1/V$ for each of the $V$ tokens of the vocabulary. The older ways that we shall
+# compare with are these:
 #
 # - *add one* (Laplace): $(c(cw) + 1) / (c(c\,\cdot) + V)$, no shorter context asked;
 # - *Good-Turing* (Good 1953): a count $r$ is worth $r^* = (r+1)\, n_{r+1} / n_r$, where $n_r$ n-grams
