@@ -69,16 +69,18 @@ print(text.describe())
 #
 # ### The rate: up, then down
 #
-# The update rule is Adam's (Kingma & Ba 2015, algorithm 1). It keeps running means $m$ of the gradient
-# and $v$ of its square, corrects both for having begun at zero, and steps by their ratio:
+# The update rule is Adam's (Kingma & Ba 2015, algorithm 1). It keeps running means of the gradient,
+# $m \leftarrow \beta_1 m + (1 - \beta_1)\, g$, and of its square, $v \leftarrow \beta_2 v + (1 - \beta_2)\,
+# g^2$, with $\beta_1$ and $\beta_2$ a little below 1. It corrects both for having begun at zero, and
+# divides the one by the root of the other ($\epsilon$ is tiny and only avoids $0/0$):
 #
 # $$
 # u = \frac{\hat m}{\sqrt{\hat v} + \epsilon}, \qquad
 # \hat m = \frac{m}{1 - \beta_1^{s}}, \quad \hat v = \frac{v}{1 - \beta_2^{s}}
 # $$
 #
-# Put in the first step, $s = 1$: then $\hat m = g$ and $\hat v = g^2$, so that $u = g / |g| = \pm 1$ in
-# **every** coordinate. The first step moves every weight by the full $\eta$, whether its gradient is
+# (Here the first step is $s = 1$.) Put it in: then $\hat m = g$ and $\hat v = g^2$, so that
+# $u = g / |g| = \pm 1$ in **every** coordinate that has a gradient. The first step moves every weight by the full $\eta$, whether its gradient is
 # large or is nothing but the noise of one batch. Later steps are shorter: where the sign of $g$ keeps
 # changing, $m$ averages it away while $v$ does not. So Adam's longest steps are its first, when it
 # knows least. The **warm-up** (Goyal et al. 2017, section 2.2) takes the edge off: the rate rises
@@ -86,7 +88,8 @@ print(text.describe())
 #
 # At the other end, a constant rate keeps the weights shaking around a minimum by an amount that grows
 # with $\eta$. So the rate should fall. The **cosine** (Loshchilov & Hutter 2017, eq. 5) stays high for
-# long and lands softly. With $w$ warm-up steps out of $S$:
+# long and lands softly. With the highest rate $\eta$, $w$ warm-up steps out of $S$, and the first step
+# $s = 0$ as in the code:
 #
 # $$
 # \eta_s =
@@ -108,7 +111,7 @@ for name, schedule, colour in zip(
     rate = schedule(3e-3, 500, warmup=50, final=1e-4)
     axes.plot([rate(s) for s in range(500)], color=colour, linewidth=2, label=name)
 axes.axvspan(0, 50, color="0.93", zorder=0)
-axes.text(25, 2e-4, "warm-up", ha="center", color=GREY, fontsize=9)
+axes.text(54, 2e-4, "← warm-up", color=GREY, fontsize=9)
 axes.legend(frameon=False)
 axes.spines[["top", "right"]].set_visible(False)
 figure
@@ -169,10 +172,8 @@ figure
 show_source(clip_by_global_norm)
 
 # %% [markdown]
-# All schedules share the warm-up, and differ in one line: how high the rate is at a share of the way.
-
-# %%
-show_source(cosine)
+# All schedules share the warm-up, and differ only in how high the rate is at a share of the way after
+# it. (What this function is for the cosine is exercise 1.)
 
 # %%
 show_source(_after_warmup)
@@ -232,8 +233,7 @@ for what, flops in (
 # computes its weights anew). It grows with the length of the block, and the rule does not. The
 # elementwise work grows with the channels $C$ and the products with $C^2$, so the larger the model, the
 # less it counts.
-
-# %% [markdown]
+#
 # ## An experiment: every model so far, on one text
 #
 # Seven models, from a table of single characters to the GPT. All read the same training part. The
@@ -340,7 +340,7 @@ for name in ("unigram", "kneser-ney"):
 # all that is no large product, its many small attention products, norms and exponentials. A recurrent
 # model must do one position after the other, in products as small as a batch's single position, which a
 # CPU's cache likes well enough. A GPU, which is only busy with large products, would turn this column
-# round: a GPT gives it all positions at once. That is one of the reasons why it was invented.
+# round, one expects: a GPT gives it all positions at once. That is one of the reasons why it was invented.
 #
 # The picture has both. Each curve is the loss on a sample of the validation part, from the moment when
 # it is below the unigram's; Kneser-Ney is a point on the left and a line on the right.
@@ -363,12 +363,12 @@ loss_by_cost(
 
 # %% [markdown]
 # Counting wins, and by far: within these few seconds no neural model comes near the table of 6-grams,
-# which is ready before the first of them has done a dozen steps. On the right, at equal arithmetic, the
+# which is ready before the first of them has done more than a few steps. On the right, at equal arithmetic, the
 # cheap models lead at first. But look at the slopes. Kneser-Ney is finished: it has counted all there
 # is. The others still fall.
 #
 # Give them more time, then. The long form of this notebook (`make long NOTEBOOK=10`) trains larger
-# models, for about twelve minutes on two cores with nothing else to do; below is what it recorded.
+# models; below is what it recorded, and how many seconds it took.
 
 # %%
 LONG_FORM = {
@@ -417,7 +417,11 @@ def long_form(scale=1.0):
 if LONG:
     long_form(float(os.environ.get("MINILLM_LONG_SCALE", "1")))
 recorded = json.loads(RECORD.read_text(encoding="utf-8"))
-print("recorded by", recorded["made"])
+made = recorded["made"]
+print(
+    f"recorded by `{made['command']}` in {made['seconds']:,} seconds on {made['cores']} cores, "
+    f"Python {made['python']}, NumPy {made['numpy']}"
+)
 for name, row in sorted(recorded["models"].items(), key=lambda item: -item[1]["test"]):
     tokens = f"{row['tokens'] / 1e6:5.1f} million tokens" if "tokens" in row else "counted"
     print(f"{name:13} {row['test']:.3f} bits per byte of the test text, {tokens}")
@@ -453,8 +457,7 @@ SurpriseView({name: models[name] for name in ("unigram", "kneser-ney", "gpt")}, 
 # %% [markdown]
 # The unigram knows only which characters are frequent, so its surprise says nothing about the place.
 # For the two others a word is dark where it begins and white where it can only end one way.
-
-# %% [markdown]
+#
 # ## An experiment: the first steps
 #
 # Here is training in the open, the four lines and nothing else. It keeps what we want to look at: the
@@ -529,7 +532,7 @@ axes.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% [markdown]
-# As derived: exactly 1 at first, and about a quarter of that a few dozen steps later, at the same rate
+# As derived: 1 at first, and about a quarter of that a few dozen steps later, at the same rate
 # on paper. Without a warm-up the first steps are by far the longest. Does it do harm? That depends on
 # the rate. The next picture trains the same small GPT for 100 steps at four rates, with a warm-up of 25
 # steps or none, clipped or not. Look for the rate at which the lines part.
@@ -551,15 +554,17 @@ figure
 # %% [markdown]
 # Follow the lines from left to right. At small rates a warm-up gains nothing; it even loses a little,
 # for it spends steps at rates that are smaller still. At 0.01 one line stays down, the one with warm-up
-# *and* clipping. Both others are back near the 4.3 bits that a model needs which knows hardly more than
-# the frequencies of the characters: in its first steps the model was thrown to a place from which a
-# hundred steps do not bring it back. At 0.03 nothing helps. So **warm-up and clipping widen the range
+# *and* clipping. Both others stay well above it, not far below the unigram's loss, as if they knew hardly
+# more than the frequencies of the characters: in its first steps the model was thrown to a place from
+# which a hundred steps do not bring it back. At 0.03 nothing helps. So **warm-up and clipping widen the range
 # of rates that work**, and a good rate often lies near the upper end of that range. (This is one seed,
 # and small differences here are noise; the gap at 0.01 is not.)
 #
 # Clipping beside Adam may surprise: does Adam not divide the length of the gradient out again? It
-# divides by the *running* length. A gradient ten times as long as those before it passes almost
-# undivided, once, and then makes the steps after it too small. The next picture shows the lengths at the
+# divides by the root of a *running* mean of squares, in which one gradient weighs little. One that is
+# ten times as long as those before it adds about $0.1 \cdot 10 / \sqrt{0.99 + 0.01 \cdot 100} \approx 0.7$
+# to $u$, with $\beta_1 = 0.9$ and $\beta_2 = 0.99$: a step several times as long as usual. Its square then
+# stays in $v$ for a hundred steps and makes them too small. The next picture shows the lengths at the
 # rate of 0.01, before clipping. Look for single peaks.
 
 # %% tags=["picture"] alt="Gradient norm against step at rate 0.01 for the three variants: all have single peaks of several times their usual length in the first thirty steps, the highest in the run without clipping."
@@ -575,14 +580,12 @@ axes.axhline(1, color=GREY, linewidth=1, linestyle="--")
 axes.text(102, 1, "clipped\nabove", color=GREY, fontsize=8.5, va="center")
 axes.legend(frameon=False)
 axes.spines[["top", "right"]].set_visible(False)
-figure
-
-# %%
 for name in VARIANTS:
     norm = first[f"{name}/0.01/norm"]
     print(f"{name:21} longest {norm.max():6.1f}   longer than 1: {np.mean(norm > 1):.0%} of steps")
 long_ones = np.mean(np.array(runs["gpt"]["norms"][1:]) > 1)
 print(f"the GPT of the large picture: {long_ones:.0%} of the steps that were logged")
+figure
 
 # %% [markdown]
 # The unclipped run meets one gradient many times as long as those around it, while its rate still rises,
@@ -597,7 +600,7 @@ print(f"the GPT of the large picture: {long_ones:.0%} of the steps that were log
 # batches are small and the rate is high, so there is much noise to lose.
 
 
-# %%
+# %% tags=["picture"] alt="Validation loss against tokens for a constant rate and one that falls to zero in the last third: equal until there, then the falling one drops below by more than a tenth of a bit."
 def last_steps(steps, lr, batch):
     """Validation loss at every 20th step, constant rate and one that falls in the last third."""
     sizes = {"block": 64, "batch": 64, "vocab_size": tokenizer.vocab_size}
@@ -625,7 +628,6 @@ def last_steps(steps, lr, batch):
 
 ends = keep(RUNS / "last.npz", last_steps, steps=360, lr=6e-3, batch=4)
 
-# %% tags=["picture"] alt="Validation loss against tokens for a constant rate and one that falls to zero in the last third: equal until there, then the falling one drops below by more than a tenth of a bit."
 tokens = 20 * np.arange(len(ends["stays"])) * 4 * 64
 figure = learning_curves(
     {f"the rate {name}": (tokens[4:], loss[4:]) for name, loss in ends.items()},
@@ -649,8 +651,7 @@ figure
 # a run of that length would have reached, for its rate had not fallen yet. To compare two lengths of
 # training, train twice (Hoffmann et al. 2022 found that earlier work had overlooked this, and had
 # trained models too large for too short a time).
-
-# %% [markdown]
+#
 # ## An experiment: how large should a batch be?
 #
 # The noise scale can be measured: take the gradients of many single blocks, at the same weights, and
@@ -721,7 +722,8 @@ axes.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% [markdown]
-# The points follow the lines. At the beginning almost any block tells the way down: the noise scale is a
+# The points follow the lines. (At a batch of 1 they must, since both terms are estimated from these very
+# gradients; in between it is a test.) At the beginning almost any block tells the way down: the noise scale is a
 # few blocks. The better the model, the more its blocks disagree, and the more of them are needed.
 # (That is why large models are trained with batches of millions of tokens, and why some trainings let
 # the batch grow.)
@@ -730,7 +732,7 @@ figure
 # The rate is scaled with the root of the batch, which keeps the noise of Adam's steps about level.
 
 
-# %%
+# %% tags=["picture"] alt="Loss of three batch sizes, left against steps, right against tokens: the largest batch needs the fewest steps and the most tokens; batches of 2 and 8 blocks use tokens equally well."
 def equal_tokens(sizes, tokens, lr):
     """small_run with several batch sizes over the same number of tokens: {size: loss (steps,)}."""
     found = {}
@@ -752,7 +754,6 @@ def smooth(values, share=12):
     return np.array([part.mean() for part in np.array_split(values, share)]) / math.log(2)
 
 
-# %% tags=["picture"] alt="Loss of three batch sizes, left against steps, right against tokens: the largest batch needs the fewest steps and the most tokens; batches of 2 and 8 blocks use tokens equally well."
 figure = new_figure(9.0, 3.6)
 left, right = figure.subplots(1, 2, sharey=True)
 left.set(xlabel="steps", ylabel="training loss (bits per character)", xscale="log")
@@ -770,15 +771,15 @@ for axes in (left, right):
 figure
 
 # %% [markdown]
-# Left, by steps: the larger the batch, the fewer steps to any loss, but going from 8 to 32 saves less
-# than going from 2 to 8. Right, by tokens, which is by arithmetic: 2 and 8 are about equal, for both are
-# below the noise scale of most of this training. The batch of 32 is above it, and pays for it.
+# Left, by steps: the larger the batch, the fewer steps to a loss that all reach, but going from 8 to 32
+# saves less than going from 2 to 8. Right, by tokens, which is by arithmetic: 2 and 8 end about equal.
+# The one is below the noise scale for nearly all of this training, the other close to it. The batch of 32
+# is above it throughout, and pays for it.
 #
 # So the batch size is a trade. Below the noise scale, more arithmetic at a time costs nothing extra, and
 # a machine that multiplies large matrices faster should be given them. Above it, one buys time with
 # arithmetic.
-
-# %% [markdown]
+#
 # ## Exercises
 #
 # ### 1. A schedule

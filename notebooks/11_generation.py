@@ -72,8 +72,8 @@ for name, one in (("gpt", model), ("kneser-ney", table)):
 # model never learnt well, but together they may have a tenth. Draw a hundred tokens, and ten are from
 # there; and each stays in the context for all that follow.
 #
-# - **Temperature** $\tau$ divides the scores: $p_i \propto e^{z_i / \tau}$. It keeps every ratio's order
-#   and changes its size: $p_i / p_j$ becomes $(p_i / p_j)^{1/\tau}$. $\tau \to 0$ is the greedy choice,
+# - **Temperature** $\tau$ divides the scores: $p_i \propto e^{z_i / \tau}$. It keeps the tokens'
+#   order and changes their ratios: $p_i / p_j$ becomes $(p_i / p_j)^{1/\tau}$. $\tau \to 0$ is the greedy choice,
 #   $\tau \to \infty$ a blind guess.
 # - **Top-k** (Fan et al. 2018) keeps the $k$ likeliest, whatever their probabilities.
 # - **Top-p** (Holtzman et al. 2020, eq. 2) keeps the *nucleus*: the fewest tokens, likeliest first, whose
@@ -87,7 +87,8 @@ for name, one in (("gpt", model), ("kneser-ney", table)):
 #
 # The probability of a continuation $y$ is a product, so its logarithm is a sum:
 # $\log p(y) = \sum_t \log p(y_t \mid y_{<t})$. **Beam search** keeps the $b$ best unfinished
-# continuations at each step. Two things follow from the formula alone.
+# continuations at each step. Here $t$ counts the new tokens, and $n$ is how many
+# there are. Two things follow from the formula alone.
 #
 # *Length bias.* Every factor is at most 1, so a longer continuation never has a higher $\log p$ than
 # its own beginning. The likeliest continuation is a short one. Hence the correction: compare
@@ -103,12 +104,12 @@ for name, one in (("gpt", model), ("kneser-ney", table)):
 #
 # A GPT's step needs the keys and values of all tokens before. They do not change when a token is added,
 # because each position sees only those before it. So they are kept, in what the code calls `past`
-# (elsewhere: the KV cache). With $L$ layers, $G$ heads of keys and of values, $D$ channels each, $B$ texts
-# and $s$ bytes a number, $T$ tokens need
+# (elsewhere: the KV cache). With $L$ layers, $H$ heads of queries, $G$ heads of keys and of values, $D$
+# channels each, $B$ texts and $s$ bytes a number, $T$ tokens need
 #
 # $$ 2 \, L \, B \, G \, D \, T \, s \quad \text{bytes} . $$
 #
-# One token then costs $2N$ FLOPs for $N$ weights and $4 L H D\, t$ for attention over $t$ tokens. Without
+# One token then costs $2N$ FLOPs for $N$ weights in matrices and $4 L H D\, t$ for attention over $t$ tokens. Without
 # `past` all $t$ tokens go through the model again: $t$ times as much. A text of $T$ tokens costs about
 # $2NT$ with it and $N T^2$ without.
 #
@@ -209,7 +210,8 @@ figure
 # On the left, top-p and min-p both follow the model: one token where it is sure, many where it is not.
 # They part on the right, at temperature 2. A high temperature lifts the tail; top-p then needs many more
 # tokens to reach its share, just where they are worst. Min-p asks only how a token compares with the
-# best one, and stays careful. (The order matters, too: here as in most programs temperature comes first.)
+# best one, and stays careful. (The order matters, too: here, as in Hugging Face's `generate`,
+# temperature comes first. A program that cuts first and heats the rest has less of this trouble.)
 #
 # Now measure texts. Each way writes ten texts of 200 characters from the same prompt. Two numbers are
 # computed for each way, without any judgement of taste:
@@ -299,11 +301,12 @@ figure
 # People's text is not likely. It costs a model far more bits than anything that searches for likely text,
 # and a little more than what the model draws by itself, for people know more than the model does. Plain
 # drawing comes near to it. Every cut moves to the left of plain drawing: it trades some of the variety
-# for fewer accidents, low temperatures and min-p most. At temperature 1.5 the text is noise, and min-p
+# for fewer accidents, low temperatures and min-p most. (All this at a temperature of at most 1.) At temperature 1.5 the text is noise, and min-p
 # brings it back. (A setting means little across models: what is right for a large model, whose tail is
 # better, can be too careful or too bold for a small one.)
 #
-# And the texts that are likeliest repeat themselves, more than half of the time. Holtzman et al. (2020)
+# And the texts that are likeliest, the greedy ones and those of the search, repeat themselves by far the
+# most. Holtzman et al. (2020)
 # called this *degeneration*. Let us look at it.
 #
 # ## An experiment: searching for the likeliest
@@ -318,11 +321,11 @@ for beams in (1, 2, 4, 8, 16):
     (new, score), *_ = beam_search(model, prompt, beams=beams, max_new_tokens=LENGTH)
     found[beams] = new
     print(f"{beams:2} beams: {-score / math.log(2):.2f} bits a character")
-    print("   ", repr(tokenizer.decode(new)[:90]))
+    print("   ", repr(tokenizer.decode(new))[:90])
 
 # %% [markdown]
-# It does as we derived. The wider the search, the better the score, and the text turns in a circle; with
-# enough beams one as small as a single blank. The next picture follows the cost along three texts: the
+# It does as we derived. The wider the search, the better the score, and the text turns in a circle; a wide
+# search may find one as small as a single blank. The next picture follows the cost along three texts: the
 # one that eight beams found, one that was drawn, and one that people wrote. (One of each kind: how the
 # line goes up and down says more here than its height, whose averages are above.)
 
@@ -348,15 +351,19 @@ axes.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% [markdown]
-# The circle has its price, and it stays the same. How long is a round, and what does each one cost?
+# The circle has its price, and it stays the same. How long is a round of the text's second half, and what
+# does each one cost?
 
 # %%
-circle = found[8][100:150]
-period = next(p for p in range(1, 51) if np.array_equal(circle, found[8][100 - p : 150 - p]))
-print(f"a round of {period} characters: {tokenizer.decode(circle[:period])!r}")
-for k in range(LENGTH // period - 1):
-    print(f"{lines['8 beams'][k * period : (k + 1) * period].sum():.1f}", end=" ")
-print("bits a round")
+late = found[8][100:]
+periods = (p for p in range(1, 51) if np.array_equal(late[p:], late[:-p]))
+period = next(periods, None)
+if period is None:
+    print("no circle of up to 50 characters")
+else:
+    print(f"a round of {period} characters: {tokenizer.decode(late[:period])!r}")
+    rounds = [lines["8 beams"][at : at + period].sum() for at in range(100, 200 - period, period)]
+    print(" ".join(f"{bits:.1f}" for bits in rounds[:12]), "bits a round")
 
 # %% [markdown]
 # Nothing in a score of probabilities makes a tenth round worse than a first; that people would not
@@ -484,11 +491,12 @@ for axes, rows, unit in zip(
 figure
 
 # %% [markdown]
-# With `past` a token costs about the same everywhere: its share of attention grows with the place, but
-# starts from next to nothing. Without, it costs in proportion to the place, and so the whole text its
-# square. The seconds follow the FLOPs from afar. In a step on a single row each weight is fetched from
-# memory for one multiply-add, and the fetching takes longer than the arithmetic: **generation is bound
-# by memory**. So let the fetch serve several texts, one row each:
+# With `past` a token at the end costs a few times what one at the beginning does: only its attention
+# grows with the place, and it starts from next to nothing. Without, it costs in proportion to the place,
+# and so the whole text its square. The seconds follow the FLOPs from afar. In a step on a single row each
+# weight is fetched for one multiply-add only. In a large model the fetching takes longer than the
+# arithmetic: **generation is bound by memory**. (In one as small as ours, the calls of Python and NumPy
+# take their part as well.) So let the same fetches and calls serve several texts, one row each:
 
 # %% tags=["timing"]
 print("texts   ms a step   ms a token")

@@ -106,3 +106,58 @@ def two_sizes(length_small, small, length_large, large):
 def two_sizes(length_small, small, length_large, large):
     # takes the large batch for noiseless
     return length_large, (length_small - length_large) * small
+
+
+# %% wrong="my_rate"
+def my_rate(step, *, lr, steps, warmup, final):
+    # falls to zero, and rises again after the last step
+    if step < warmup:
+        return lr * (step + 1) / (warmup + 1)
+    share = (step - warmup) / (steps - warmup)
+    return lr * (1 + math.cos(math.pi * share)) / 2
+
+
+# %% wrong="my_clip"
+def my_clip(grads, max_norm):
+    # lengthens what is short, too
+    norm = math.sqrt(sum(float(np.sum(g**2)) for g in grads.values()))
+    return {name: g * (max_norm / (norm + 1e-6)) for name, g in grads.items()}, norm
+
+
+# %% wrong="my_clip"
+def my_clip(grads, max_norm):
+    # writes into its input
+    norm = math.sqrt(sum(float(np.sum(g**2)) for g in grads.values()))
+    for g in grads.values():
+        g *= min(1.0, max_norm / (norm + 1e-6))
+    return grads, norm
+
+
+# %% wrong="product_flops"
+def product_flops(config, block):
+    # the first product of attention not done again in backward
+    C, D, F = config.n_embd, config.head_size, config.inner
+    qkv = C * (config.n_head + 2 * config.kv_heads) * D
+    layer = 6 * (qkv + C * C + 2 * C * F) + 6 * 2 * block * C
+    return config.n_layer * layer + 6 * config.vocab_size * C
+
+
+# %% wrong="combine"
+def combine(parts):
+    # the larger the part, the less it counts
+    total = sum(1 / count for _, count in parts)
+    return {n: sum(g[n] / count for g, count in parts) / total for n in parts[0][0]}
+
+
+# %% wrong="two_sizes"
+def two_sizes(length_small, small, length_large, large):
+    # right in the signal, takes all of the small batch's length for noise
+    signal = (large * length_large - small * length_small) / (large - small)
+    return signal, length_small * small
+
+
+# %% wrong="two_sizes"
+def two_sizes(length_small, small, length_large, large):
+    # forgets that the sizes stand below the fraction
+    spread = (length_small - length_large) / (large - small)
+    return length_small - spread / small, spread
