@@ -70,9 +70,10 @@ print(text.describe())
 # ### The rate: up, then down
 #
 # The update rule is Adam's (Kingma & Ba 2015, algorithm 1). It keeps running means of the gradient,
-# $m \leftarrow \beta_1 m + (1 - \beta_1)\, g$, and of its square, $v \leftarrow \beta_2 v + (1 - \beta_2)\,
-# g^2$, with $\beta_1$ and $\beta_2$ a little below 1. It corrects both for having begun at zero, and
-# divides the one by the root of the other ($\epsilon$ is tiny and only avoids $0/0$):
+# $m \leftarrow \beta_1 m + (1 - \beta_1)\, g$, and of its square,
+# $v \leftarrow \beta_2 v + (1 - \beta_2)\, g^2$, with $\beta_1$ and $\beta_2$ a little below 1. It corrects
+# both for having begun at zero, and divides the one by the root of the other ($\epsilon$ is tiny and
+# only avoids $0/0$):
 #
 # $$
 # u = \frac{\hat m}{\sqrt{\hat v} + \epsilon}, \qquad
@@ -80,11 +81,11 @@ print(text.describe())
 # $$
 #
 # (Here the first step is $s = 1$.) Put it in: then $\hat m = g$ and $\hat v = g^2$, so that
-# $u = g / |g| = \pm 1$ in **every** coordinate that has a gradient. The first step moves every weight by the full $\eta$, whether its gradient is
-# large or is nothing but the noise of one batch. Later steps are shorter: where the sign of $g$ keeps
-# changing, $m$ averages it away while $v$ does not. So Adam's longest steps are its first, when it
-# knows least. The **warm-up** (Goyal et al. 2017, section 2.2) takes the edge off: the rate rises
-# along a straight line for the first steps.
+# $u = g / |g| = \pm 1$ in **every** coordinate that has a gradient. The first step moves every weight by the
+# full $\eta$, whether its gradient is large or is nothing but the noise of one batch. Later steps are
+# shorter: where the sign of $g$ keeps changing, $m$ averages it away while $v$ does not. So Adam's
+# longest steps are its first, when it knows least. The **warm-up** (Goyal et al. 2017, section 2.2)
+# takes the edge off: the rate rises along a straight line for the first steps.
 #
 # At the other end, a constant rate keeps the weights shaking around a minimum by an amount that grows
 # with $\eta$. So the rate should fall. The **cosine** (Loshchilov & Hutter 2017, eq. 5) stays high for
@@ -320,9 +321,9 @@ for name, model in models.items():
 
 # %% [markdown]
 # Hoffmann et al. (2022, "Chinchilla") found that about 20 tokens a parameter is where a budget of
-# arithmetic is best spent, if the text is large enough to never repeat. Our text is small: a GPT of
-# this size sees it again and again, and still has fewer than that many *different* characters a
-# parameter.
+# arithmetic is best spent, if the text is large enough to never repeat. Our text is small:
+# to a GPT of this size it gives little more than one *different* character a parameter, and the long form
+# below has to read it again and again.
 #
 # Now the costs. $6ND$ is the rule, `counted` what the tally says, and the last columns are the clock's:
 # how long it took here, and the speed that this means.
@@ -363,9 +364,9 @@ loss_by_cost(
 
 # %% [markdown]
 # Counting wins, and by far: within these few seconds no neural model comes near the table of 6-grams,
-# which is ready before the first of them has done more than a few steps. On the right, at equal arithmetic, the
-# cheap models lead at first. But look at the slopes. Kneser-Ney is finished: it has counted all there
-# is. The others still fall.
+# which is ready before the first of them has done more than a few steps. On the right, at equal
+# arithmetic, the cheap models lead at first. But look at the slopes. Kneser-Ney is finished: it has
+# counted all there is. The others still fall.
 #
 # Give them more time, then. The long form of this notebook (`make long NOTEBOOK=10`) trains larger
 # models; below is what it recorded, and how many seconds it took.
@@ -553,12 +554,12 @@ figure
 
 # %% [markdown]
 # Follow the lines from left to right. At small rates a warm-up gains nothing; it even loses a little,
-# for it spends steps at rates that are smaller still. At 0.01 one line stays down, the one with warm-up
-# *and* clipping. Both others stay well above it, not far below the unigram's loss, as if they knew hardly
-# more than the frequencies of the characters: in its first steps the model was thrown to a place from
-# which a hundred steps do not bring it back. At 0.03 nothing helps. So **warm-up and clipping widen the range
-# of rates that work**, and a good rate often lies near the upper end of that range. (This is one seed,
-# and small differences here are noise; the gap at 0.01 is not.)
+# for it spends steps at rates that are smaller still. At 0.01 one line stays down, the one with
+# warm-up *and* clipping. Both others stay well above it, not far below the unigram's loss, as if they
+# knew hardly more than the frequencies of the characters: in its first steps the model was thrown to a
+# place from which a hundred steps do not bring it back. At 0.03 nothing helps. So **warm-up and
+# clipping widen the range of rates that work**, and a good rate often lies near the upper end of that
+# range. (This is one seed, and small differences here are noise; the gap at 0.01 is not.)
 #
 # Clipping beside Adam may surprise: does Adam not divide the length of the gradient out again? It
 # divides by the root of a *running* mean of squares, in which one gradient weighs little. One that is
@@ -588,10 +589,11 @@ print(f"the GPT of the large picture: {long_ones:.0%} of the steps that were log
 figure
 
 # %% [markdown]
-# The unclipped run meets one gradient many times as long as those around it, while its rate still rises,
-# and within these steps its loss does not recover from it. In the clipped runs the limit does two
-# things. In the first steps nearly every gradient is longer than 1: there the limit acts like a second
-# warm-up. Later it is touched by single peaks only, which is what it is for.
+# The unclipped run meets one gradient many times as long as those around it, while its rate still
+# rises, and within these steps its loss does not recover from it. In the clipped runs the limit does
+# two things. In the first steps nearly every gradient is longer than 1: there the limit acts like a
+# second warm-up. Later it is touched by single peaks only, which is what it is for. (At this limit.
+# The larger GPT, says the last line, meets it more often.)
 #
 # ## An experiment: the last steps
 #
@@ -722,11 +724,11 @@ axes.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% [markdown]
-# The points follow the lines. (At a batch of 1 they must, since both terms are estimated from these very
-# gradients; in between it is a test.) At the beginning almost any block tells the way down: the noise scale is a
-# few blocks. The better the model, the more its blocks disagree, and the more of them are needed.
-# (That is why large models are trained with batches of millions of tokens, and why some trainings let
-# the batch grow.)
+# The points follow the lines. (At a batch of 1 they must, since both terms are estimated from these
+# very gradients; in between it is a test.) At the beginning almost any block tells the way down: the
+# noise scale is a few blocks. The better the model, the more its blocks disagree, and the more of them
+# are needed. (That is why large models are trained with batches of millions of tokens, and why some
+# trainings let the batch grow.)
 #
 # Now the consequence. Three trainings read the same number of tokens, in batches of 2, 8 and 32 blocks.
 # The rate is scaled with the root of the batch, which keeps the noise of Adam's steps about level.

@@ -72,9 +72,9 @@ for name, one in (("gpt", model), ("kneser-ney", table)):
 # model never learnt well, but together they may have a tenth. Draw a hundred tokens, and ten are from
 # there; and each stays in the context for all that follow.
 #
-# - **Temperature** $\tau$ divides the scores: $p_i \propto e^{z_i / \tau}$. It keeps the tokens'
-#   order and changes their ratios: $p_i / p_j$ becomes $(p_i / p_j)^{1/\tau}$. $\tau \to 0$ is the greedy choice,
-#   $\tau \to \infty$ a blind guess.
+# - **Temperature** $\tau$ divides the scores: $p_i \propto e^{z_i / \tau}$. It keeps the tokens' order
+#   and changes their ratios: $p_i / p_j$ becomes $(p_i / p_j)^{1/\tau}$. $\tau \to 0$ is the greedy
+#   choice, $\tau \to \infty$ a blind guess.
 # - **Top-k** (Fan et al. 2018) keeps the $k$ likeliest, whatever their probabilities.
 # - **Top-p** (Holtzman et al. 2020, eq. 2) keeps the *nucleus*: the fewest tokens, likeliest first, whose
 #   probabilities together reach $p$.
@@ -109,9 +109,9 @@ for name, one in (("gpt", model), ("kneser-ney", table)):
 #
 # $$ 2 \, L \, B \, G \, D \, T \, s \quad \text{bytes} . $$
 #
-# One token then costs $2N$ FLOPs for $N$ weights in matrices and $4 L H D\, t$ for attention over $t$ tokens. Without
-# `past` all $t$ tokens go through the model again: $t$ times as much. A text of $T$ tokens costs about
-# $2NT$ with it and $N T^2$ without.
+# One token then costs $2N$ FLOPs for $N$ weights in matrices and $4 L H D\, t$ for attention over $t$
+# tokens. Without `past` all $t$ tokens go through the model again: $t$ times as much. A text of $T$
+# tokens costs about $2NT$ with it and $N T^2$ without.
 #
 # **Grouped heads** (Ainslie et al. 2023) let $H / G$ query heads share one head of keys and values. The
 # FLOPs hardly change, the bytes shrink by $H/G$.
@@ -298,12 +298,13 @@ for axes in panels:
 figure
 
 # %% [markdown]
-# People's text is not likely. It costs a model far more bits than anything that searches for likely text,
-# and a little more than what the model draws by itself, for people know more than the model does. Plain
-# drawing comes near to it. Every cut moves to the left of plain drawing: it trades some of the variety
-# for fewer accidents, low temperatures and min-p most. (All this at a temperature of at most 1.) At temperature 1.5 the text is noise, and min-p
-# brings it back. (A setting means little across models: what is right for a large model, whose tail is
-# better, can be too careful or too bold for a small one.)
+# People's text is not likely. It costs a model far more bits than anything that searches for likely
+# text, and a little more than what the model draws by itself, for people know more than the model
+# does. Plain drawing comes near to it. Every cut moves to the left of plain drawing: it trades some of
+# the variety for fewer accidents, low temperatures and min-p most. (All this at a temperature of at
+# most 1.) At temperature 1.5 the text is noise, and min-p brings it back. (A setting means little
+# across models: what is right for a large model, whose tail is better, can be too careful or too bold
+# for a small one.)
 #
 # And the texts that are likeliest, the greedy ones and those of the search, repeat themselves by far the
 # most. Holtzman et al. (2020)
@@ -351,18 +352,17 @@ axes.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% [markdown]
-# The circle has its price, and it stays the same. How long is a round of the text's second half, and what
-# does each one cost?
+# The circle has its price, and it stays the same. How long is a round, and what does each one cost?
 
 # %%
-late = found[8][100:]
+late = found[8][80:180]  # where it has settled; the last ones need not lead on
 periods = (p for p in range(1, 51) if np.array_equal(late[p:], late[:-p]))
 period = next(periods, None)
 if period is None:
     print("no circle of up to 50 characters")
 else:
     print(f"a round of {period} characters: {tokenizer.decode(late[:period])!r}")
-    rounds = [lines["8 beams"][at : at + period].sum() for at in range(100, 200 - period, period)]
+    rounds = [lines["8 beams"][at : at + period].sum() for at in range(80, 181 - period, period)]
     print(" ".join(f"{bits:.1f}" for bits in rounds[:12]), "bits a round")
 
 # %% [markdown]
