@@ -85,7 +85,7 @@ class AttentionView(View):
         for layer in range(layers):
             buttons = "".join(
                 f'<button type="button" aria-label="layer {layer + 1}, head {head + 1}">'
-                "<canvas></canvas></button>"
+                f"<canvas>{head + 1}</canvas></button>"  # the number: without scripts
                 for head in range(heads)
             )
             rows.append(f"<div><span>layer {layer + 1}</span>{buttons}</div>")
@@ -210,6 +210,7 @@ const draw = () => {
     token.style.background = data.palette[kind(seen[k])];
     token.style.color = data.inks[kind(seen[k])];
     token.classList.toggle("chosen", k === chosen);
+    token.ariaSelected = k === chosen;
     token.tabIndex = k === chosen ? 0 : -1;
   });
   const best = seen.map((w, k) => [w, k]).filter(([w]) => w >= 5).sort((a, b) => b[0] - a[0]);
@@ -243,7 +244,10 @@ layers.forEach((buttons, l) => buttons.forEach((button, h) => {
   button.addEventListener("click", () => { [layer, head] = [l, h]; fill(); });
 }));
 const choose = (k) => { chosen = k; draw(); };
+tokens[0].parentNode.setAttribute("role", "listbox");
+tokens[0].parentNode.ariaLabel = "tokens";
 tokens.forEach((token, k) => {
+  token.setAttribute("role", "option");
   token.addEventListener("mouseenter", () => { if (pinned < 0) choose(k); });
   token.addEventListener("click", () => { pinned = pinned === k ? -1 : k; choose(k); });
   token.addEventListener("focus", () => choose(k));

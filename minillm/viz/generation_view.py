@@ -204,13 +204,14 @@ STYLE = """
 #move {display: flex; gap: 8px; align-items: center; margin: 6px 0}
 #move input {flex: 1; max-width: 34em; min-width: 0}
 #said {font-size: 13px; min-height: 3em; overflow-wrap: anywhere}
-.row {display: grid; grid-template-columns: minmax(4.5em, max-content) 1fr 3.2em 6em; gap: 6px;
-      max-width: 40em; font-size: 12px; line-height: 1.5; align-items: center; white-space: nowrap}
+#rows {display: grid; grid-template-columns: fit-content(9em) minmax(4em, 1fr) 3.2em 6em;
+       column-gap: 6px; max-width: 40em; font-size: 12px; line-height: 1.5; align-items: center}
+.row {display: contents}
 .row b {font-family: ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere}
 .bars {border-left: 1px solid #aaa}
 .bars i {display: block; min-width: 1px}
 i.q {height: 8px; background: #0072B2}
-i.p {height: 4px; background: #bbb}
+i.p {height: 4px; background: #8c8c8c}
 .note i {display: inline-block; width: 18px; margin: 0 2px 1px 3px}
 i.q.it {background: #D55E00}
 .row.cut i.q {visibility: hidden}

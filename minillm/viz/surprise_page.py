@@ -13,11 +13,11 @@ section + section {margin-top: 10px}
 .text span.part {font-size: 11px}
 .text span.unknown {outline: 1px dashed #b00020}
 .text span.chosen {outline: 2px solid #D55E00; outline-offset: 1px; position: relative}
-.text i {opacity: .5; font-style: normal}
+.text i {color: #6b6b6b; font-style: normal}
 #told {min-height: 8.2em; margin: 6px 0 8px; padding: 5px 8px; border-left: 3px solid #D55E00;
        background: #f6f6f6; font-size: 13px; overflow-wrap: anywhere}
 #told b {font-family: ui-monospace, "DejaVu Sans Mono", monospace}
-#told .bar {display: grid; grid-template-columns: minmax(5em, max-content) 1fr 4em; gap: 6px;
+#told .bar {display: grid; grid-template-columns: 9em 1fr 4em; gap: 6px;
             max-width: 30em; line-height: 1.35; font-size: 12px}
 #told .bar i {background: #56B4E9; height: .7em; align-self: center; min-width: 1px}
 #told .bar.hit {font-weight: bold}

@@ -141,3 +141,9 @@ def test_what_cannot_be_shown_is_refused():
         GenerationView(NGRAM, "Z")
     with pytest.raises(UserError, match="top_p must be above 0 and at most 1"):
         GenerationView(NGRAM, "the", top_p=2.0)
+
+
+def test_bars_of_all_candidates_stand_on_one_grid():
+    view = GenerationView(NGRAM, "the ", max_new_tokens=2)
+    assert "#rows {display: grid" in view.style()
+    assert ".row {display: contents}" in view.style()
