@@ -102,12 +102,16 @@ print(f"{V} tokens: {V - 2} characters, one for unknown characters, one for a do
 #
 # 1. **Interpolate** with the shorter context $c'$ ($c$ without its first token), as it has been seen
 #    more often. Jelinek and Mercer (1980):
+#
 #    $$p(w \mid c) = \lambda\, p_{\text{ML}}(w \mid c) + (1-\lambda)\, p(w \mid c').$$
+#
 # 2. **Discount**: take the same $D$ from every count that is not zero, and give away exactly what
 #    that frees. With $N_{1+}(c\,\cdot)$ the number of different tokens seen after $c$, once or more
 #    (Ney, Essen and Kneser 1994):
-#    $$p(w \mid c) = \frac{\max(c(cw) - D,\, 0)}{c(c\,\cdot)}
-#    + \frac{D\, N_{1+}(c\,\cdot)}{c(c\,\cdot)}\; p(w \mid c').$$
+#
+#    $$p(w \mid c) = \frac{\max(c(cw) - D,\, 0)}{c(c\,\cdot)} +
+#    \frac{D\, N_{1+}(c\,\cdot)}{c(c\,\cdot)}\; p(w \mid c').$$
+#
 # 3. **Count places, not times**: in the *shorter* contexts, replace $c(c'w)$ by
 #    $N_{1+}(\cdot\, c'w)$, the number of different tokens seen *before* $c'w$ (Kneser and Ney 1995).
 #

@@ -334,10 +334,9 @@ for name, what in (
 step = two["step"]
 induction = np.unravel_index(two["prefix"][-1].argmax(), two["prefix"][-1].shape)
 backward_looker = int(two["previous"][-1][0].argmax())  # of the first layer
-change = slice(
-    int(np.argmax(two["second"] < 0.9 * two["second"][0])),
-    int(np.argmax(two["second"] < 0.2 * two["second"][0])) + 1,
-)
+below = [two["second"] < share * two["second"][0] for share in (0.9, 0.2)]
+# a level that is not reached counts as reached with the last step
+change = [int(np.argmax(b)) if b.any() else len(step) - 1 for b in below]
 
 figure = new_figure(9.6, 3)
 losses, heads, on_text = figure.subplots(1, 3)
@@ -360,13 +359,13 @@ on_text.plot(step, two["text"], color=COLOURS[0])
 on_text.plot(one["step"], one["text"], color=GREY)
 on_text.set(title="loss on text", ylabel="nats per character", ylim=(0, 3.8))
 for axes in (losses, heads, on_text):
-    axes.axvspan(step[change.start], step[change.stop - 1], color="0.92", zorder=0)
+    axes.axvspan(*step[change], color="0.92", zorder=0)
     axes.set_xlabel("step")
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8, colors=GREY)
 
-print(f"the loss leaves 90% of its start at step {step[change.start]}", end=", ")
-print(f"and is below 20% at step {step[change.stop - 1]}")
+reached = [f"at step {step[c]}" if b.any() else "never" for c, b in zip(change, below, strict=True)]
+print(f"the loss is below 90% of its start first {reached[0]}, below 20% first {reached[1]}")
 print("prefix-matching scores at the end, layer by layer:")
 print(np.round(two["prefix"][-1], 2))
 print("previous-token scores at the end:")

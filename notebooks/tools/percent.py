@@ -86,6 +86,8 @@ def problems(notebook):
         yield f"its headings must begin with {', '.join(HEADINGS)}, got {', '.join(found)}"
     if sum("picture" in tags(cell) for cell in cells) < 3:
         yield "it must have at least three cells tagged 'picture'"
+    if lost := re.search(r"^.*\S.*\n +\$\$.*", prose, re.MULTILINE):
+        yield f"a formula in a list needs an empty line before it: {lost[0]!r}"
     for cell in cells:
         if unknown := tags(cell) - TAGS:
             yield f"unknown tag {', '.join(unknown)}"

@@ -116,6 +116,7 @@ def test_metadata_and_outputs(course):
         (("# # 1. Try", "# Try"), "first cell must begin"),
         (("# ## The code", "#"), "its headings must begin with The mathematics"),
         ((PICTURE * 3, PICTURE * 2), "at least three cells tagged 'picture'"),
+        (("# # 1. Try", "# # 1. Try\n#\n# - so\n#   $$x$$"), "needs an empty line before it"),
         (("# %%\nprint", '# %% tags=["slow"]\nprint'), "unknown tag slow"),
         (('alt="A line that rises from one to two"', 'alt="line"'), "without an alt text"),
         (('"check", "raises-exception"', '"check"'), "not tagged 'raises-exception'"),
