@@ -6,7 +6,7 @@ All random numbers come from the generator that is passed in.
 
 import numpy as np
 
-from minillm.errors import require, whole
+from minillm.errors import UserError, require, whole
 
 __all__ = ["Noise", "keep_probability", "skip_gram_pairs"]
 
@@ -79,7 +79,10 @@ class Noise:
 
     def __init__(self, counts, power=0.75):
         require("power", power, 0 <= power < np.inf, "a number of at least 0")
-        weight = np.asarray(counts, np.float64) ** power  # (V,)
+        counts = np.asarray(counts, np.float64)
+        weight = (counts / counts.max(initial=1)) ** power  # (V,), no power of it overflows
+        if not weight.sum() > 0:
+            raise UserError("counts must hold a number above 0: no word is left to draw")
         self.probability = weight / weight.sum()
         self._edges = np.cumsum(self.probability)  # (V,), where each word's part of [0, 1] ends
 

@@ -107,6 +107,9 @@ def skip_gram_loss(params, *, words, contexts, negatives):
     -------
     loss : scalar, nats a pair
     """
+    check_integers("words", words)
+    if words.ndim != 1:
+        raise ValueError(f"words must have shape (N,), got {words.shape}")
     check_integers("negatives", negatives)
     check_integers("contexts", contexts, words.shape)
     if negatives.ndim != 2 or len(negatives) != len(words):

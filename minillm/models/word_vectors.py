@@ -18,6 +18,17 @@ __all__ = ["WordVectors"]
 FORMAT = "minillm-words-1"
 
 
+def unit_length(rows):
+    """Rows (..., C) divided by their lengths; a row of zeros stays one.
+
+    By the largest number first: the square of a large or of a tiny one is no float any more.
+    """
+    largest = np.abs(rows).max(-1, keepdims=True, initial=0)  # (..., 1)
+    rows = rows / np.where(largest > 0, largest, 1)
+    length = np.linalg.norm(rows, axis=-1, keepdims=True)  # (..., 1)
+    return rows / np.where(length > 0, length, 1)
+
+
 class WordVectors:
     """A vector for each word.
 
@@ -36,6 +47,11 @@ class WordVectors:
 
     def __init__(self, words, vectors, contexts=None, counts=None):
         self.words, self.vectors = list(words), np.asarray(vectors)
+        if not all(isinstance(word, str) for word in self.words):
+            wrong = next(word for word in self.words if not isinstance(word, str))
+            raise UserError(f"words must be texts, got {wrong!r} among them")
+        if not np.issubdtype(self.vectors.dtype, np.floating):
+            raise UserError(f"vectors must be floats, got {self.vectors.dtype}")
         self.contexts, self.counts = contexts, counts
         self.id_of = {word: i for i, word in enumerate(self.words)}
         if len(self.id_of) < len(self.words):
@@ -53,8 +69,7 @@ class WordVectors:
                 raise UserError(f"{name} must have shape {shape}, got {np.shape(array)}")
         if not np.all(np.isfinite(self.vectors)):
             raise UserError("vectors must be finite")
-        length = np.linalg.norm(self.vectors, axis=1, keepdims=True)  # (V, 1)
-        self.unit = self.vectors / np.maximum(length, np.finfo(self.vectors.dtype).tiny)  # (V, C)
+        self.unit = unit_length(self.vectors)  # (V, C)
 
     def __len__(self):
         return len(self.words)
@@ -109,7 +124,9 @@ class WordVectors:
             raise UserError(
                 f"the vector must have shape {self.vectors.shape[1:]}, got {vector.shape}"
             )
-        cosine = self.unit @ (vector / max(np.linalg.norm(vector), 1e-30))  # (V,)
+        if not np.all(np.isfinite(vector)):
+            raise UserError("the vector must be finite")
+        cosine = self.unit @ unit_length(vector)  # (V,)
         order = np.argsort(-cosine, kind="stable")[: n + len(left_out)]
         found = [(self.words[i], float(cosine[i])) for i in order if self.words[i] not in left_out]
         return found[:n]

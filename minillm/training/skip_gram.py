@@ -13,6 +13,7 @@ Adagrad divides each number's step by what it has received so far.
 import dataclasses
 import hashlib
 import json
+import numbers
 from pathlib import Path
 
 import numpy as np
@@ -51,11 +52,19 @@ class SkipGramSettings:
 
     def __post_init__(self):
         for name in ("n_embd", "window", "negatives", "epochs", "batch"):
-            whole(name, getattr(self, name), 1)
-        whole("seed", self.seed, 0)
-        for name in ("subsample", "lr"):
+            object.__setattr__(self, name, whole(name, getattr(self, name), 1))
+        object.__setattr__(self, "seed", whole("seed", self.seed, 0))
+        for name, expected in (
+            ("subsample", "above 0"),  # infinity keeps every word
+            ("lr", "above 0 and finite"),
+            ("noise_power", "a number of at least 0"),
+        ):
             value = getattr(self, name)
-            require(name, value, isinstance(value, int | float) and value > 0, "above 0")
+            real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            number = float(value) if real else np.nan
+            fits = number > 0 or (number == 0 and name == "noise_power")
+            require(name, value, fits and (number < np.inf or name == "subsample"), expected)
+            object.__setattr__(self, name, number)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +114,7 @@ def train_skip_gram(text, settings=None, *, out=None, progress=True):
     losses, pairs = [], []
     path = None if out is None else Path(out) / _name(text, settings)
     if path is not None and path.exists():
-        losses, pairs = _restore(path, params, squares)
+        losses, pairs = _restore(path, params, squares, settings.epochs)
     keep = keep_probability(text.counts, settings.subsample)
     noise = Noise(text.counts, settings.noise_power)
     for epoch in range(len(losses), settings.epochs):
@@ -185,11 +194,18 @@ def _save(path, params, squares, losses, pairs):
     save_safetensors(path, arrays | {"losses": np.array(losses), "pairs": np.array(pairs)})
 
 
-def _restore(path, params, squares):
+def _restore(path, params, squares, epochs):
     """Fill both nests in place from a run's file; its losses and pairs, a number for each epoch."""
     arrays, here = read_safetensors(path), {"params": params, "squares": squares}
     try:
         losses, pairs = arrays.pop("losses"), arrays.pop("pairs")
+        if losses.ndim != 1 or pairs.shape != losses.shape or len(losses) > epochs:
+            raise ValueError(
+                f"losses and pairs must have one number for each of at most {epochs} readings, "
+                f"got {losses.shape} and {pairs.shape}"
+            )
+        if not all(np.all(np.isfinite(array)) for array in arrays.values()):
+            raise ValueError("its numbers must be finite")
         map_leaves(np.copyto, here, unflatten(arrays, here))
     except (KeyError, ValueError) as error:
         raise UserError(f"{path} is no run of skip-gram: {error}") from None

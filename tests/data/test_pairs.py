@@ -87,6 +87,9 @@ def test_noise_is_drawn_by_its_power():
     share = np.bincount(drawn.ravel()) / drawn.size
     np.testing.assert_allclose(share, noise.probability, atol=0.01)
     np.testing.assert_allclose(Noise(counts, 0).probability, 1 / 3)
+    np.testing.assert_allclose(
+        Noise(counts, 400).probability, [0, 0, 1], atol=1e-12
+    )  # 81**400 is no float
 
     class Largest:
         def random(self, shape):
@@ -102,3 +105,5 @@ def test_wrong_input_is_named():
         skip_gram_pairs(np.arange(3), np.arange(3), ALL, window=0, rng=rng())
     with pytest.raises(UserError, match="power must be a number of at least 0, got -1"):
         Noise(np.ones(3), -1)
+    with pytest.raises(UserError, match="counts must hold a number above 0"):
+        Noise(np.zeros(0))

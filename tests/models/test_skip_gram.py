@@ -154,6 +154,7 @@ def test_wrong_sizes_are_named():
         ({"negatives": np.zeros((5, 3))}, "negatives must be an array of integers"),
         ({"contexts": np.zeros(4, int)}, r"contexts must .*\(5,\).*\(4,\)"),
         ({"words": np.zeros(5)}, "words must be an array of integers"),
+        ({"words": np.zeros((5, 1), int)}, r"words must have shape \(N,\), got \(5, 1\)"),
     ],
 )
 def test_a_wrong_batch_is_named(change, message):

@@ -26,6 +26,16 @@ def test_nearest_is_by_angle(vectors):
     assert vectors.similarity("east", "east") == pytest.approx(1)
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_the_length_of_vectors_matters_to_no_cosine(vectors, size):
+    """The squares of such numbers are no float32 any more."""
+    scaled = WordVectors(WORDS, np.float32(size) * ARROWS)
+    for word in WORDS:
+        assert scaled.similarity("north", word) == pytest.approx(vectors.similarity("north", word))
+    found = scaled.nearest(np.float32([size, size]), 1)
+    assert found == [("northeast", pytest.approx(1))]
+
+
 def test_analogy():
     """man is to king as woman is to queen: the square's fourth corner, none of its three."""
     names = ["man", "woman", "king", "queen", "apple"]
@@ -73,6 +83,9 @@ def test_unknown_words_are_named(vectors):
             lambda v: WordVectors(["a"], np.ones((1, 2)), contexts=np.ones((2, 2))),
             r"contexts must have shape \(1, 2\), got \(2, 2\)",
         ),
+        (lambda v: v.nearest(np.array([1, np.nan])), "the vector must be finite"),
+        (lambda v: WordVectors(["a", 2], np.eye(2)), "words must be texts, got 2 among them"),
+        (lambda v: WordVectors(["a"], np.ones((1, 2), int)), "vectors must be floats, got int64"),
         (lambda v: WordVectors(["a"], np.full((1, 2), np.nan)), "vectors must be finite"),
     ],
 )
@@ -94,7 +107,7 @@ def test_damaged_files_are_named(vectors, tmp_path):
         ({"format": "other", "words": WORDS}, "is not of the format minillm-words-1"),
         ({"format": "minillm-words-1"}, "is not of the format"),
         ({"format": "minillm-words-1", "words": WORDS[1:]}, r"must have shape \(4, C\)"),
-        ({"format": "minillm-words-1", "words": [[], 1, 2, 3, 4]}, "unhashable"),
+        ({"format": "minillm-words-1", "words": [[], 1, 2, 3, 4]}, "must be texts"),
     ):
         (tmp_path / "words.json").write_text(json.dumps(changed))
         with pytest.raises(UserError, match=message) as caught:

@@ -5,7 +5,7 @@ import pytest
 
 from minillm.data.words import number_words
 from minillm.errors import UserError
-from minillm.files import save_safetensors
+from minillm.files import read_safetensors, save_safetensors
 from minillm.models import skip_gram
 from minillm.optim import Adagrad
 from minillm.training.skip_gram import SkipGramSettings, train_skip_gram, update_touched_rows
@@ -115,12 +115,37 @@ def test_a_damaged_run_is_named(tmp_path):
         run(tmp_path, epochs=1)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"losses": np.zeros(2)}, r"got \(2,\) and \(1,\)"),
+        ({"losses": np.zeros(2), "pairs": np.ones(2, int)}, "each of at most 1 readings"),
+        ({"losses": np.array(1.0)}, r"got \(\) and \(1,\)"),
+        ({"params.word.weight": np.full((8, 6), np.nan, np.float32)}, "must be finite"),
+    ],
+)
+def test_a_run_that_does_not_fit_is_named(tmp_path, change, message):
+    run(tmp_path, epochs=1)
+    (path,) = tmp_path.iterdir()
+    save_safetensors(path, read_safetensors(path) | change)
+    with pytest.raises(UserError, match=f"{path.name} is no run of skip-gram: .*{message}"):
+        run(tmp_path, epochs=1)
+
+
+def test_numbers_of_numpy_are_settings_too(tmp_path):
+    run(tmp_path, n_embd=np.int64(6), lr=np.float64(0.3), epochs=1, seed=np.int32(0))
+    run(tmp_path, n_embd=6, lr=0.3, epochs=1, seed=0)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_wrong_input_is_named(tmp_path):
     for change, message in (
         ({"window": 0}, "window must be a whole number of at least 1, got 0"),
         ({"negatives": 2.5}, "negatives must be a whole number"),
         ({"subsample": 0}, "subsample must be above 0, got 0"),
-        ({"lr": -1.0}, r"lr must be above 0, got -1\.0"),
+        ({"lr": -1.0}, r"lr must be above 0 and finite, got -1\.0"),
+        ({"lr": np.inf}, "lr must be above 0 and finite, got inf"),
+        ({"noise_power": "much"}, "noise_power must be a number of at least 0, got 'much'"),
         ({"noise_power": -1}, "power must be a number of at least 0, got -1"),
     ):
         with pytest.raises(UserError, match=message):
