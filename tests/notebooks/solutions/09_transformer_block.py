@@ -13,6 +13,11 @@ def write_scale(n_layer):
     return 0.1
 
 
+# %% wrong="write_scale"
+def write_scale(n_layer):
+    return 1 / np.log(n_layer)
+
+
 # %% solution="rezero"
 def rezero_backward(dy, cache):
     x, alpha, W, branch = cache
@@ -50,6 +55,14 @@ def identity_start(params):
     new["norm1"]["gain"][:] = 0
     new["norm2"]["gain"][:] = 0
     return new, {"norm1.gain", "norm2.gain"}
+
+
+# %% wrong="identity_start"
+def identity_start(params):
+    params["attention"]["out"]["weight"][:] = 0  # not in a copy
+    params["mlp"]["down"]["weight"][:] = 0
+    moving = {"attention.out.weight", "attention.out.bias", "mlp.down.weight", "mlp.down.bias"}
+    return params, moving
 
 
 # %% solution="parallel_block"
