@@ -51,6 +51,21 @@ def nearest_ids(table, i, n):
     return np.argsort(-(unit @ unit[i]))[:n]
 
 
+# %% wrong="nearest"
+def nearest_ids(table, i, n):
+    unit = table / np.linalg.norm(table, axis=1, keepdims=True)
+    order = np.argsort(-np.abs(unit @ unit[i]))  # the opposite direction counts as near
+    return order[order != i][:n]
+
+
+# %% wrong="nearest"
+def nearest_ids(table, i, n):
+    unit = table / np.linalg.norm(table, axis=1, keepdims=True)
+    cosine = unit @ unit[i]
+    cosine[i] = -2
+    return np.sort(np.argpartition(-cosine, n)[:n])  # the right ones, not the nearest first
+
+
 # %% solution="pair"
 def pair_loss(v, u):
     logits = u @ v
