@@ -207,9 +207,12 @@ figure
 #   $p_{t,2i} = \sin(t/10000^{2i/C})$ and $p_{t,2i+1} = \cos(t/10000^{2i/C})$;
 # - **rotary** (Su et al. 2021): add nothing. Turn each pair of channels of $q_t$ and $k_t$ by an
 #   angle $t\,\theta_i$. With $R_t$ for this rotation, $R_t^\top R_s = R_{s-t}$ (turning back by $t$
-#   and forth by $s$), so
-#   $$(R_t q)\cdot(R_s k) = q^\top R_t^\top R_s\, k = q^\top R_{s-t}\, k :$$
-#   the score depends on the two contents and on the **distance** alone.
+#   and forth by $s$), so the score depends on the two contents and on the **distance** alone:
+#
+# $$(R_t q)\cdot(R_s k) = q^\top R_t^\top R_s\, k = q^\top R_{s-t}\, k .$$
+#
+# Here $i$ counts the pairs of channels, and $\theta_i = 10000^{-2i/D}$ is how fast pair $i$ turns.
+# The waves have the same speeds, with the model's $C$ channels in place of the head's $D$.
 #
 # ### What it costs
 #
@@ -790,7 +793,7 @@ figure
 # ## Exercises
 #
 # **1. Attention in one line (or three).** A single head, no batch: `q` $(T, D)$, `k` $(S, D)$, `v`
-# $(S, E)$. No loops.
+# $(S, E)$. No loops, and finite for scores of several hundred too.
 
 
 # %% tags=["exercise"] exercise="attend"
@@ -808,6 +811,11 @@ for seed, (T_, S_, D_, E_) in enumerate([(3, 5, 4, 2), (1, 7, 9, 3), (6, 6, 2, 6
     assert np.allclose(came, expected), (
         f"off by up to {np.abs(came - expected).max():.2g}. Which axis must sum to 1? "
         "What are the scores divided by?"
+    )
+    far = attend(1000 * q_, k_, v_)
+    assert np.isfinite(far).all(), (
+        "scores of several hundred give inf or nan: exp overflows. "
+        "What can be subtracted from a row of scores without changing its softmax?"
     )
 print("attend: right")
 
@@ -854,7 +862,8 @@ def alibi(T, slopes):
 
 # %% tags=["check", "raises-exception"] exercise="alibi"
 slopes_ = np.array([0.5, 0.25, 2.0])
-bias_ = alibi(5, slopes_)
+bias_ = np.asarray(alibi(5, slopes_))
+assert alibi(3, slopes_).shape == (1, 3, 3, 3), "for T = 3 and 3 heads: shape (1, 3, 3, 3)"
 assert np.shape(bias_) == (1, 3, 5, 5), f"expected shape (1, 3, 5, 5), got {np.shape(bias_)}"
 q_, k_ = draw((1, 3, 5, 4), (1, 3, 5, 4))
 eye_ = np.broadcast_to(np.eye(5), (1, 3, 5, 5))

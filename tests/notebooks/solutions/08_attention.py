@@ -20,6 +20,13 @@ def attend(q, k, v):
     return weights / weights.sum(-1, keepdims=True) @ v
 
 
+# %% wrong="attend"
+def attend(q, k, v):
+    """Overflows where the scores are large."""
+    weights = np.exp(q @ k.T / np.sqrt(q.shape[-1]))
+    return weights / weights.sum(-1, keepdims=True) @ v
+
+
 # %% solution="padding_mask"
 def padding_mask(lengths, S):
     """A bool array (B, 1, 1, S) for lengths (B,)."""
