@@ -401,6 +401,8 @@ def parallel_texts():
     print("Sphinx is not installed, so its messages are not here: on with the two READMEs alone.")
     print("Half of what they say is commands, alike in both: the differences below are smaller.")
     names = ("README.md", "README.zh-CN.md")
+    if not all((root / name).exists() for name in names):
+        raise FileNotFoundError("nor are the READMEs one folder up; install sphinx, and go on here")
     in_english, in_chinese = ((root / n).read_text(encoding="utf-8").split("\n#") for n in names)
     return in_english, in_chinese, "sections of this project's READMEs"
 
@@ -469,11 +471,12 @@ figure
 # smaller there.
 
 # %%
-for name, tokenizer in of.items():
-    en, zh = (
-        len(tokenizer.encode((root / file).read_text(encoding="utf-8")))
-        for file in ("README.md", "README.zh-CN.md")
-    )
+readmes = [root / name for name in ("README.md", "README.zh-CN.md")]
+if not all(path.exists() for path in readmes):
+    print("The READMEs are not one folder up from this notebook: on without them.")
+    readmes = []
+for name, tokenizer in of.items() if readmes else ():
+    en, zh = (len(tokenizer.encode(path.read_text(encoding="utf-8"))) for path in readmes)
     print(
         f"learned on {name:10}  README.md {en:6,} tokens, README.zh-CN.md {zh:6,}, {zh / en:.2f} times"
     )

@@ -22,6 +22,10 @@ CELLS = """() => {
   });
 }"""
 
+# an error where none is meant ends the wait: the cells after it never run
+UNMEANT = """cell => !cell.tags.includes("check") &&
+  cell.outputs.some(output => output.output_type === "error")"""
+
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_runs_in_jupyterlab(browser, jupyterlab, name):
