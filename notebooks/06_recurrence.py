@@ -594,7 +594,9 @@ for k in seen:
     )
     loss, _ = cross_entropy(logits[:, -1], targets=windows[:, -1])
     cost.append(float(loss / np.log(2)))
-print("bits after reading k characters:", {k: round(c, 2) for k, c in zip(seen, cost, strict=True)})
+print("bits per character after reading k characters:")
+for row in (slice(0, 7), slice(7, None)):
+    print("   ".join(f"{k}: {c:.2f}" for k, c in zip(seen[row], cost[row], strict=True)))
 figure = new_figure(6.4, 3.6)
 axes = figure.add_subplot(
     xlabel="k, characters read before the one to predict", ylabel="bits per character",

@@ -32,13 +32,27 @@ def best_cell(here, feature_here, there, feature_there):
     return cell, correlations(there, feature_there)[cell]
 
 
+# %% wrong="search"
+def best_cell(here, feature_here, there, feature_there):
+    covariance = (feature_here - feature_here.mean()) @ here  # a loud cell wins
+    cell = int(np.abs(covariance).argmax())
+    return cell, correlations(there, feature_there)[cell]
+
+
 # %% solution="silence"
 def silenced(params, cell):
-    layer = {name: weight.copy() for name, weight in params["layers"][0].items()}
+    layer, head = dict(params["layers"][0]), dict(params["head"])  # what is not changed is shared
+    layer["weight_h"], head["weight"] = layer["weight_h"].copy(), head["weight"].copy()
     layer["weight_h"][cell] = 0
-    head = {name: weight.copy() for name, weight in params["head"].items()}
     head["weight"][:, cell] = 0
     return params | {"layers": [layer], "head": head}
+
+
+# %% wrong="silence"
+def silenced(params, cell):
+    params["layers"][0]["weight_h"][cell] = 0  # in place: the original is gone
+    params["head"]["weight"][:, cell] = 0
+    return params
 
 
 # %% wrong="silence"
