@@ -611,8 +611,8 @@ figure
 # %% [markdown]
 # A few characters buy nearly everything. Do not take the left end as the worth of one character,
 # though: at $k = 1$ the cost has two causes in it, the missing context and a state of zeros that the
-# network hardly met in training, where it always starts from what it had read. After a few steps the
-# second has worn off.
+# network hardly met in training, where it nearly always goes on from what it has read. This picture
+# does not tell the two apart.
 #
 # There is no wall in the architecture at ten or twenty: the state could carry more. That it was not
 # *taught* to fits what we measured, since the gradient that would teach it has shrunk to about a

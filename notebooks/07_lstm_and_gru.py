@@ -534,7 +534,7 @@ figure
 # - **An untrained network tracks something, too.** A newline pushes its random cells somewhere, and
 #   they drift back: that alone is a fair clock for the position in the line. What training added is the
 #   distance between the grey dot and the coloured one, not the whole of the coloured one.
-# - **What the network knows is mostly spread.** For most features the open dot is far to the right of
+# - **What the network knows is mostly spread.** For most features the open dot is well to the right of
 #   the full one of its colour. The depth of brackets was the exception when we ran it: there one
 #   trained cell does about as well as all together. A cell that one can read is a lucky exception,
 #   then as now: of their whole networks, Karpathy et al. showed a handful, and wrote that most cells
