@@ -108,9 +108,9 @@ async def attempt(client, source):
 async def check_exercises(client, cells, answers, report):
     """Do each exercise wrongly and rightly, and see whether its check can tell."""
     checks = {cell.metadata["exercise"]: cell.source for cell in cells if "check" in tags(cell)}
-    for name in checks.keys() ^ answers.keys():
+    for name in sorted(checks.keys() ^ answers.keys()):
         report.problems.append(f"exercise {name!r} is not in both the notebook and its solutions")
-    for name in checks.keys() & answers.keys():
+    for name in [name for name in checks if name in answers]:  # in the notebook's order, always
         for number, wrong in enumerate(answers[name]["wrong"], 1):
             error = await attempt(client, wrong) or await attempt(client, checks[name])
             if error is None or error[0] != "AssertionError":
