@@ -6,27 +6,29 @@ A notebook without a copy that was executed from its present source is an error:
 another version of the code gave. Links into the repository become links of the site.
 """
 
-import hashlib
 import json
 import re
 import sys
 from pathlib import Path
 
-LONG = 12  # lines
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "notebooks" / "tools"))
+
+from execute import is_stale  # noqa: E402
+from percent import sources  # noqa: E402
+
+LONG = 12  # lines
 
 
 def copy(executed, out):
     out.mkdir(parents=True, exist_ok=True)
     kept = {"index.md"}
     titles = []
-    for source in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py")):
+    for source in sources():
         path = executed / f"{source.stem}.ipynb"
-        want = hashlib.sha256(source.read_bytes()).hexdigest()
-        text = path.read_text(encoding="utf-8") if path.exists() else '{"metadata": {}}'
-        notebook = json.loads(text)
-        if notebook["metadata"].get("source_sha256") != want:
+        if is_stale(source, executed):
             raise SystemExit(f"notebooks.py: {source.name} has not been executed: make notebooks")
+        notebook = json.loads(path.read_text(encoding="utf-8"))
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":
                 cell["source"] = relink("".join(cell["source"]))
