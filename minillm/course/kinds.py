@@ -1,0 +1,295 @@
+"""The kinds of checks: what a manifest's entry becomes when it runs.
+
+forward    the output of an op is the reference's
+gradient   one gradient is (`of` names the parameter)
+edges      outputs and gradients where a dimension is 1, or there are no leading ones
+calls      float32 stays float32, gaps in memory do no harm, a second call gives the same
+cost       the backward of an op on many elements takes less than 50 times its forward
+custom     `make`, `drive` and `judge` name functions of the assignment's cases.py and drive.py
+"""
+
+import importlib.util
+import inspect
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import minillm
+from minillm.course import drive
+from minillm.course.draw import OpCases
+from minillm.course.judge import difference
+from minillm.course.watching import watched
+from minillm.errors import UserError
+
+__all__ = ["Reference", "Runnable", "runnables"]
+
+SIZES = (1, 2, 3, 4, 6)  # of the cases that a check draws, small ones first
+SHARES = {"forward": 0.3, "gradient": 0.4, "edges": 0.1, "calls": 0.1, "cost": 0.1}
+
+
+class Reference:
+    """The grader's own answers: the same drivers, on minillm."""
+
+    def __init__(self, assignment, modules):
+        self.assignment, self.modules = assignment, modules
+        self.cases = _own_module(assignment, "cases")
+        self.drivers = _own_module(assignment, "drive")
+
+    def __call__(self, flat):
+        """The module of minillm that has this name in a student's folder."""
+        return importlib.import_module(self.modules.all[flat].dotted)
+
+    def drive(self, name, case, watch=None):
+        """(result, seen) of a driver on the reference."""
+        driver = self.function(name, self.drivers, drive)
+
+        def run():
+            with minillm.backend("numpy"):
+                return driver(self, {}, case)
+
+        if watch is None:
+            return run(), {}
+        return watched(watch["functions"], watch["names"], None, run)
+
+    def function(self, name, *places):
+        """A function of cases.py or drive.py by its name.
+
+        Raises
+        ------
+        UserError
+            where there is none.
+        """
+        for place in places or (self.cases,):
+            if place is not None and hasattr(place, name):
+                return getattr(place, name)
+        raise UserError(f"{self.assignment.name} names {name}, which its files do not have")
+
+
+@dataclass
+class Runnable:
+    """A check, ready to run.
+
+    Attributes
+    ----------
+    task, name, title, points, visibility : as in the manifest
+    sizes : of the cases, in their order
+    make : (rng, size) -> case
+    drive : the driver's name
+    expected : case -> tree, the reference's answer
+    judge : (case, expected, came) -> what is wrong, in one line, or None
+    watch : {"functions", "names"}, the values on the way, or None
+    pick : the entries of the answer that this check looks at, or None for all
+    timed : whether this is a check of cost, which run.py runs its own way
+    op : OpCases, where the check is one of an op's pair
+    """
+
+    task: str
+    name: str
+    title: str
+    points: float
+    visibility: str
+    make: Callable[[np.random.Generator, int], dict]
+    drive: str
+    expected: Callable[[dict], Any]
+    judge: Callable[[dict, Any, Any], str | None]
+    sizes: tuple[int, ...] = SIZES
+    watch: dict | None = None
+    pick: tuple[str, ...] | None = None
+    timed: bool = False
+    op: OpCases | None = None
+    seconds: float = 10.0
+    settings: dict = field(default_factory=dict)
+
+
+def runnables(assignment, task, reference, variant=None):
+    """The checks of one task, as Runnables."""
+    ops = _ops(assignment, task, reference, variant or {})
+    entries = [(c.name, c.kind, c.title, c.points, c.settings, c.visibility) for c in task.checks]
+    entries += _usual(task, ops)
+    return [_runnable(task, ops, reference, *entry) for entry in entries]
+
+
+def _ops(assignment, task, reference, variant):
+    """The OpCases of a task's pairs, the main one last."""
+    found = []
+    for dotted in task.parts:
+        flat = dotted.rpartition(".")[2]
+        function = getattr(reference(flat), flat, None) if flat in reference.modules.all else None
+        if callable(getattr(function, "backward", None)):
+            found.append(OpCases(function, flat, task, variant.get(task.name)))
+    return found
+
+
+def _usual(task, ops):
+    """The checks of an op, as manifest entries, that share out the task's points."""
+    if not task.points:
+        return []
+    if not ops:
+        raise UserError(f"task {task.name}: points are for ops; give its checks one by one")
+    entries = []
+    for op in ops:
+        points = task.points / len(ops)
+        label = f"{op.name} " if len(ops) > 1 else ""
+        settings = {"op": op.name}
+        shares = dict(SHARES)
+        if not task.large:
+            shares["forward"] += shares.pop("cost")
+        for kind, share in shares.items():
+            if kind == "gradient":
+                each = points * share / len(op.positional)
+                entries += [
+                    (f"{label}d{name}", kind, "", each, settings | {"of": name}, "visible")
+                    for name in op.positional
+                ]
+            else:
+                entries.append((label + kind, kind, "", points * share, settings, "visible"))
+    total = sum(round(entry[3], 2) for entry in entries)
+    first = entries[0]
+    entries = [(*e[:3], round(e[3], 2), *e[4:]) for e in entries]
+    entries[0] = (*first[:3], round(first[3] + task.points - total, 2), *first[4:])
+    return entries
+
+
+def _runnable(task, ops, reference, name, kind, title, points, settings, visibility):
+    shared = {"task": task.name, "name": name, "points": points, "visibility": visibility}
+    shared |= {"seconds": settings.get("seconds", task.seconds), "settings": settings}
+    if kind == "custom":
+        return _custom(task, reference, shared, title, settings)
+    by_name = {op.name: op for op in ops}
+    op = by_name.get(settings.get("op", ops[-1].name if ops else ""))
+    if op is None or kind not in SHARES:
+        known = ", ".join([*SHARES, "custom"])
+        raise UserError(f"task {task.name}: check {name}: kind {kind!r}; known for an op: {known}")
+    return _of_op(task, reference, op, kind, shared, title, settings)
+
+
+def _of_op(task, reference, op, kind, shared, title, settings):
+    names = [op.name, f"{op.name}_backward"]
+    watch = {"functions": names, "names": list(task.chain)} if task.chain else None
+    of = settings.get("of")
+
+    def make(rng, size):
+        if kind == "edges":
+            return op.draw(rng, size, leading=(0, 4)) if size > 1 else op.draw(rng, 1)
+        if kind == "calls":
+            dtype = np.float32 if size == 1 else np.float64
+            return op.draw(rng, 3, dtype=dtype)
+        if kind == "cost":
+            return op.draw(rng, 5, large=task.large, none=False)
+        return op.draw(rng, size)
+
+    def expected(case, driver="pair"):
+        case = op.for_reference(case)
+        wide = _widened(case)
+        result, _ = reference.drive("pair", wide if kind == "calls" else case)
+        return _narrowed(result, case) if kind == "calls" else result
+
+    titles = {
+        "forward": f"the output of {op.name}",
+        "gradient": f"d{of}, the gradient of {of}",
+        "edges": "dimensions of 1, and none or many leading ones",
+        "calls": "float32, gaps in memory, the same arrays twice",
+        "cost": "the cost of backward on many elements",
+    }
+    drivers = {"calls": "calls", "forward": "forward"}
+    pick = {"forward": ("out",), "gradient": (f"d{of}",)}.get(kind)
+
+    def judge(case, expected, came):
+        inputs = dict(zip(case["names"], case["args"], strict=True)) | {"dout": case["dout"]}
+        if pick:
+            expected, came = _picked(expected, pick), _picked(came, pick)
+        return difference(expected, came, inputs)
+
+    return Runnable(
+        **shared, title=title or titles[kind], make=make, drive=drivers.get(kind, "pair"),
+        expected=expected, judge=judge, watch=watch, pick=pick, timed=kind == "cost", op=op,
+        sizes={"cost": (5,), "calls": (1, 2, 3)}.get(kind, SIZES),
+    )  # fmt: skip
+
+
+def _custom(task, reference, shared, title, settings):
+    make = reference.function(settings["make"])
+    judge_by = reference.function(settings["judge"]) if "judge" in settings else None
+    driver = settings.get("drive", "call")
+
+    def expected(case):
+        return reference.drive(driver, case)[0] if settings.get("reference", True) else None
+
+    def judge(case, expected, came):
+        return judge_by(case, expected, came) if judge_by else difference(expected, came)
+
+    watch = settings.get("watch")
+    return Runnable(
+        **shared, title=title or shared["name"], make=make, drive=driver, expected=expected,
+        judge=judge, sizes=tuple(settings.get("sizes", SIZES)),
+        watch={"functions": watch, "names": list(task.chain)} if watch else None,
+    )  # fmt: skip
+
+
+def _picked(tree, names):
+    """Some entries of an answer; an answer that is no dict is left to the judge."""
+    return {n: tree[n] for n in names if n in tree} if isinstance(tree, dict) else tree
+
+
+def _widened(case):
+    """A case in float64, whatever its floats are: the reference's answer has no rounding then."""
+
+    def wide(x):
+        if isinstance(x, dict):
+            return {key: wide(child) for key, child in x.items()}
+        if isinstance(x, list | tuple):
+            return type(x)(map(wide, x))
+        single = isinstance(x, np.ndarray) and x.dtype == np.float32
+        return x.astype(np.float64) if single else x
+
+    return case | {"args": wide(case["args"]), "dout": wide(case["dout"])}
+
+
+def _narrowed(tree, case):
+    """An answer in the dtype of a case's first floats."""
+    dtypes = [x.dtype for x in case["args"] if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
+    dtype = dtypes[0] if dtypes else np.dtype(np.float64)
+
+    def narrow(x):
+        if isinstance(x, dict):
+            return {key: narrow(child) for key, child in x.items()}
+        if isinstance(x, list | tuple):
+            return type(x)(map(narrow, x))
+        floats = isinstance(x, np.ndarray | np.generic) and x.dtype.kind == "f"
+        return np.asarray(x, dtype) if floats else x
+
+    return narrow(tree)
+
+
+def reference_seconds(run: Runnable, reference, case):
+    """How long the reference's forward takes on a case, the best of three."""
+    assert run.op is not None
+    case = run.op.for_reference(case)
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        reference.drive("forward", case)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _own_module(assignment, name):
+    """An assignment's cases.py or drive.py, imported; None where it has none."""
+    path = assignment.folder / f"{name}.py"
+    if not path.is_file():
+        return None
+    full = f"minillm_course_{assignment.name}_{name}"
+    known = sys.modules.get(full)
+    if known is not None and inspect.getfile(known) == str(path):
+        return known
+    spec = importlib.util.spec_from_file_location(full, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[full] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,216 @@
+"""Running the checks of an assignment on one submission after the other.
+
+Every submission meets the same cases, drawn from the seed at grading time, so the reference answers
+them once. What a student's process sends is compared here; it never holds an answer.
+"""
+
+import threading
+import time
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from minillm.course import explain, results
+from minillm.course.kinds import Reference, Runnable, reference_seconds, runnables
+from minillm.course.modules import Modules
+from minillm.course.results import CheckResult, Grade
+from minillm.course.sandbox import Child, Fault, Limits
+
+__all__ = ["Grader", "Plan"]
+
+STATUS = {
+    "not implemented": results.STUB,
+    "raised": results.CRASHED,
+    "ended": results.CRASHED,
+    "time": results.TIME,
+    "memory": results.MEMORY,
+}
+TIMES = 50  # what a backward may take, in forwards (a derived one takes two or three)
+SHORTEST = 0.002  # seconds: below that a forward cannot be timed through a pipe
+SLOWEST = 10  # times the reference's forward: a slow forward does not buy time for the backward
+
+
+@dataclass
+class Plan:
+    """An assignment in one variant, ready to run; its cases and answers are made once."""
+
+    modules: Modules
+    reference: Reference
+    checks: dict[str, list[Runnable]]
+    answers: dict = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def answer(self, run, seed, size):
+        """(case, expected) of one check at one size."""
+        key = run.task, run.name, seed, size
+        with self.lock:
+            if key not in self.answers:
+                case = run.make(_rng(run, seed, size), size)
+                self.answers[key] = case, run.expected(case)
+            return self.answers[key]
+
+
+class Grader:
+    """Grades submissions of one assignment.
+
+    Parameters
+    ----------
+    assignment : Assignment
+    sandbox : Sandbox
+    seed : int, of all cases
+    explained : bool, whether a failure is looked into: smallest case, values on the way, diagnosis
+    """
+
+    def __init__(self, assignment, sandbox, *, seed, explained=True):
+        self.assignment, self.sandbox, self.seed = assignment, sandbox, seed
+        self.explained = explained
+        self.plans: dict[str, Plan] = {}
+        self.lock = threading.Lock()
+
+    def plan(self, variant=None):
+        """The Plan of a variant."""
+        with self.lock:
+            key = repr(sorted((variant or {}).items()))
+            if key not in self.plans:
+                modules = Modules(self.assignment, variant)
+                reference = Reference(self.assignment, modules)
+                checks = {
+                    task.name: runnables(self.assignment, task, reference, variant)
+                    for task in self.assignment.tasks
+                }
+                self.plans[key] = Plan(modules, reference, checks)
+            return self.plans[key]
+
+    def grade(self, student, files, *, variant=None, tasks=None, worker=0, progress=None):
+        """The Grade of one submission.
+
+        Parameters
+        ----------
+        student : str
+        files : {name: bytes}, those of its files that the assignment asks for
+        variant : {task: {keyword: value}}
+        tasks : names of tasks, None for all; the others' checks are "not run"
+        worker : int, which of the grader's threads this is
+        progress : function progress(task, check's title), called before each check
+        """
+        start = time.perf_counter()
+        plan = self.plan(variant)
+        grade = Grade(
+            student, self.assignment.name, self.assignment.version, self.seed, dict(variant or {}),
+            self.sandbox.isolation.sentence,
+        )  # fmt: skip
+        for task in self.assignment.tasks:
+            checks = plan.checks[task.name]
+            if tasks is not None and task.name not in tasks:
+                grade.results += [_result(run, results.NOT_RUN) for run in checks]
+            elif not _handed_in(plan.modules, task, files):
+                asked = [f for f, owners in plan.modules.tasks_of_file.items() if task.name in owners]
+                reason = f"{' and '.join(asked)} was not handed in"
+                grade.results += [_result(run, results.MISSING, reason) for run in checks]
+            else:
+                grade.results += self._task(plan, task, files, checks, worker, progress)
+        grade.seconds = time.perf_counter() - start
+        return grade
+
+    def _task(self, plan, task, files, checks, worker, progress):
+        there, replace = plan.modules.child_files(task.name, files)
+        own = self.assignment.folder / "drive.py"
+        limits = Limits(
+            seconds=task.seconds,
+            memory=int(self.assignment.memory * (1 << 30)),
+            processes=self.assignment.processes,
+        )
+        with self.sandbox.child(
+            there,
+            replace=replace,
+            drivers=own.read_text(encoding="utf-8") if own.is_file() else "",
+            limits=limits,
+            packages=self.assignment.packages,
+            worker=worker,
+        ) as child:
+            found = []
+            for run in checks:
+                if progress:
+                    progress(task.name, run.title)
+                start = time.perf_counter()
+                result = self._check(plan, run, child)
+                seconds = round(time.perf_counter() - start, 3)
+                found.append(
+                    CheckResult(**(vars(result) | {"seconds": seconds}))  # the dataclass is frozen
+                )
+            return found
+
+    def _check(self, plan, run, child):
+        """One check; whatever goes wrong on our side is inconclusive, and ours to fix."""
+        try:
+            return _timed(plan, run, child, self.seed) if run.timed else self._cases(plan, run, child)
+        except Fault as fault:
+            status = STATUS.get(fault.kind, results.REFUSED)
+            return _result(run, status, fault.message, child.printed)
+        except Exception as error:
+            reason = f"the check itself failed: {type(error).__name__}: {error}"
+            return _result(run, results.INCONCLUSIVE, " ".join(reason.split())[:500])
+
+    def _cases(self, plan, run, child):
+        for size in run.sizes:
+            case, expected = plan.answer(run, self.seed, size)
+            came = child.ask(run.drive, case, seconds=run.seconds)
+            problem = run.judge(case, expected, came)
+            if problem:
+                detail = ""
+                if self.explained:
+                    detail = explain.failure(plan, run, child, case, self.seed)
+                return _result(run, results.FAILS, problem, detail)
+        return _result(run, results.HOLDS)
+
+
+def _timed(plan, run, child, seed):
+    """Whether backward is a derived gradient: a numerical one needs a forward for each element.
+
+    Measured here, around the pipe, for the child's own clock could be set to anything. What a call
+    returns is read within its time, so that none can be put off.
+    """
+    (size,) = run.sizes
+    case, expected = plan.answer(run, seed, size)
+    child.ask("put", case)
+    forward = min(_clocked(child, "timed_forward", run.seconds)[0] for _ in range(3))
+    counted = min(forward, SLOWEST * reference_seconds(run, plan.reference, case))
+    most = TIMES * max(counted, SHORTEST)
+    backward, came = _clocked(child, "timed_backward", run.seconds)
+    for _ in range(2):  # a busy machine is no reason
+        if backward > most:
+            backward = min(backward, _clocked(child, "timed_backward", run.seconds)[0])
+    problem = run.judge(case, {**expected, "out": None}, came)
+    if problem:
+        return _result(run, results.FAILS, f"on many elements: {problem}")
+    if backward > most:
+        elements = sum(x.size for x in case["args"] if isinstance(x, np.ndarray))
+        times = backward / max(counted, SHORTEST)
+        return _result(
+            run, results.FAILS,
+            f"backward took {backward:.2g} s for {elements:,} elements, {times:.0f} times its "
+            f"forward; a derived gradient takes a few times, and {TIMES} times is the most",
+        )  # fmt: skip
+    return _result(run, results.HOLDS)
+
+
+def _clocked(child: Child, name, seconds):
+    start = time.perf_counter()
+    came = child.ask(name, None, seconds=seconds)
+    return time.perf_counter() - start, came
+
+
+def _handed_in(modules, task, files):
+    return any(
+        file in files for file, owners in modules.tasks_of_file.items() if task.name in owners
+    )
+
+
+def _result(run, status, reason="", detail=""):
+    return CheckResult(run.task, run.name, run.title, run.points, status, reason, detail)
+
+
+def _rng(run, seed, size):
+    key = zlib.crc32(f"{run.task}/{run.name}".encode())
+    return np.random.default_rng(np.random.SeedSequence([seed, key, size]))
