@@ -1,8 +1,8 @@
 """Attention block by block (Dao 2023, arXiv:2307.08691, alg. 1) in one kernel, to be read.
 
-It is minillm/ops/flash_attention.py's forward with its outer loop given away: one program owns BLOCK
-queries of one head, and the online softmax (Milakov & Gimelshein 2018, arXiv:1805.02867, alg. 3)
-walks over the keys, BLOCK at a time. The (T, S) weights are never in memory.
+It is minillm/ops/flash_attention.py's forward with its outer loop given away: one program owns
+BLOCK queries of one head, and the online softmax (Milakov & Gimelshein 2018, arXiv:1805.02867,
+alg. 3) walks over the keys, BLOCK at a time. The (T, S) weights are never in memory.
 Left out: backward, bias, mask, grouped heads, values of another size than keys, and all that makes
 it fast; flash_attention.py has them.
 """
