@@ -12,6 +12,7 @@ import click
 
 from minillm import __version__
 from minillm.cli.bench import bench
+from minillm.cli.course import course
 from minillm.cli.demo import demo
 from minillm.cli.eval import eval_
 from minillm.cli.export import export
@@ -44,7 +45,7 @@ def cli(context):
         click.echo(context.get_help())
 
 
-for command in (demo, train, eval_, generate, tokenize, score, export, bench, gradcheck):
+for command in (demo, train, eval_, generate, tokenize, score, export, bench, gradcheck, course):
     cli.add_command(command)
 
 

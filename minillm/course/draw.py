@@ -31,9 +31,7 @@ class OpCases:
         self.name = op.__name__
         self.defaults = dict(defaults or {})
         parameters = inspect.signature(op).parameters
-        self.positional = [
-            p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD
-        ]
+        self.positional = [p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
         self.optional = [name for name in self.positional if parameters[name].default is None]
         said = {k: v for k, v in task.arguments.items() if k.partition(".")[0] in parameters}
         needed = {
@@ -65,14 +63,14 @@ class OpCases:
         sizes = self._sizes(rng, size, leading) | {
             key: tuple(value) if key == "..." else (value,) for key, value in (large or {}).items()
         }
-        absent = {
-            name for name in self.optional if none and size > 1 and rng.random() < 0.25
-        }
+        absent = {name for name in self.optional if none and size > 1 and rng.random() < 0.25}
         values: dict = {}
         for path, array in self.arrays.items():
             if path.partition(".")[0] not in absent:
                 _place(values, path, self._array(rng, array, sizes, size, dtype))
-        kwargs = {key: choices[int(rng.integers(len(choices)))] for key, choices in self.options.items()}
+        kwargs = {
+            key: choices[int(rng.integers(len(choices)))] for key, choices in self.options.items()
+        }
         kwargs |= {key: value for key, value in values.items() if key not in self.positional}
         case = {
             "module": self.flat,

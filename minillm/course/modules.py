@@ -152,9 +152,7 @@ class Modules:
                 for parameter, value in defaults.items():
                     if _has_default(text, name, parameter):
                         text = source.set_default(text, name, parameter, value)
-        imports = {
-            name: self._instead(name).rpartition(".")[2] for name in _imported(dotted, text)
-        }
+        imports = {name: self._instead(name).rpartition(".")[2] for name in _imported(dotted, text)}
         return source.rewrite_imports(text, imports)
 
     def _instead(self, dotted):

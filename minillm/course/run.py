@@ -105,7 +105,9 @@ class Grader:
             if tasks is not None and task.name not in tasks:
                 grade.results += [_result(run, results.NOT_RUN) for run in checks]
             elif not _handed_in(plan.modules, task, files):
-                asked = [f for f, owners in plan.modules.tasks_of_file.items() if task.name in owners]
+                asked = [
+                    f for f, owners in plan.modules.tasks_of_file.items() if task.name in owners
+                ]
                 reason = f"{' and '.join(asked)} was not handed in"
                 grade.results += [_result(run, results.MISSING, reason) for run in checks]
             else:
@@ -144,7 +146,9 @@ class Grader:
     def _check(self, plan, run, child):
         """One check; whatever goes wrong on our side is inconclusive, and ours to fix."""
         try:
-            return _timed(plan, run, child, self.seed) if run.timed else self._cases(plan, run, child)
+            return (
+                _timed(plan, run, child, self.seed) if run.timed else self._cases(plan, run, child)
+            )
         except Fault as fault:
             status = STATUS.get(fault.kind, results.REFUSED)
             return _result(run, status, fault.message, child.printed)

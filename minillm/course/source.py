@@ -125,9 +125,7 @@ def omit(text, names):
             stay = [a for a in node.names if (a.asname or a.name).partition(".")[0] not in unused]
             if len(stay) < len(node.names):
                 new = ast.copy_location(_with_names(node, stay), node)
-                lines[node.lineno - 1 : node.end_lineno] = (
-                    [ast.unparse(new) + "\n"] if stay else []
-                )
+                lines[node.lineno - 1 : node.end_lineno] = [ast.unparse(new) + "\n"] if stay else []
         elif isinstance(node, ast.Assign) and _defines(node) == {"__all__"}:
             listed = [n for n in ast.literal_eval(node.value) if n not in names]
             lines[node.lineno - 1 : node.end_lineno] = [
@@ -147,7 +145,9 @@ def set_default(text, function, parameter, value):
         if argument.arg == parameter and default is not None:
             lines = text.splitlines(keepends=True)
             line = lines[default.lineno - 1].encode()
-            line = line[: default.col_offset] + repr(value).encode() + line[default.end_col_offset :]
+            line = (
+                line[: default.col_offset] + repr(value).encode() + line[default.end_col_offset :]
+            )
             lines[default.lineno - 1] = line.decode()
             return "".join(lines)
     raise SourceError(f"{function} has no parameter {parameter} with a default")

@@ -1,0 +1,119 @@
+"""`minillm course grade`: a folder of submissions, on all cores, with results that cannot be half written."""
+
+import secrets
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from minillm.cores import available_cores
+from minillm.course import results
+from minillm.course.manifest import load, names
+from minillm.course.modules import Modules
+from minillm.course.outputs import write_class, write_student, write_zero
+from minillm.course.run import Grader
+from minillm.course.sandbox import Sandbox
+from minillm.course.similarity import compare_class, write_similarity
+from minillm.course.submissions import find_submissions
+from minillm.course.variants import variant_of
+from minillm.errors import UserError
+
+__all__ = ["detect", "grade_folder"]
+
+
+def grade_folder(
+    assignment, folder, out, *, seed=None, variants=False, jobs=None, tier=None, progress=None
+):
+    """Grade every submission in a folder.
+
+    Parameters
+    ----------
+    assignment : Assignment
+    folder, out : paths; out gets a folder a student, and the tables of the class
+    seed : int or None; None draws one, which is recorded, so that a grade can be made again
+    variants : bool, whether each student has a variant of their own
+    jobs : int or None, how many submissions at a time; None: one a core
+    tier : as for Sandbox
+    progress : function progress(done, total)
+
+    Returns
+    -------
+    grades : list of Grade, in the order of the submissions
+    sandbox : Sandbox, whose isolation says what the grades rest on
+    """
+    out = Path(out)
+    seed = secrets.randbits(48) if seed is None else seed
+    sandbox = Sandbox(assignment.packages, tier=tier)
+    grader = Grader(assignment, sandbox, seed=seed)
+    handed_in = grader.plan(None).modules.handed_in
+    submissions = find_submissions(folder, handed_in)
+    zeros = []
+    for submission in submissions:
+        variant = variant_of(assignment, submission.student) if variants else {}
+        zeros.append(grader.grade(submission.student, submission.files, variant=variant, tasks=()))
+    write_zero(out, assignment, zeros)
+    workers = max(1, min(jobs or available_cores(), len(submissions)))
+    free = list(range(workers))
+    lock = threading.Lock()
+
+    def work(index):
+        with lock:
+            worker = free.pop()
+        try:
+            submission, zero = submissions[index], zeros[index]
+            grade = grader.grade(
+                submission.student, submission.files, variant=zero.variant, worker=worker
+            )
+            write_student(out, assignment, grade, submission)
+            return grade
+        finally:
+            with lock:
+                free.append(worker)
+
+    grades = list(zeros)
+    with ThreadPoolExecutor(workers) as pool:
+        running = {pool.submit(work, index): index for index in range(len(submissions))}
+        try:
+            for done, future in enumerate(as_completed(running), 1):
+                grades[running[future]] = future.result()
+                if progress:
+                    progress(done, len(submissions))
+        except BaseException:
+            for future in running:
+                future.cancel()
+            raise
+    write_class(out, assignment, grades, submissions)
+    write_similarity(out, compare_class(submissions, grader.plan(None).modules, sandbox))
+    return grades, sandbox
+
+
+def detect(folder, given=None):
+    """The assignment that a folder of submissions is for: the one named, or told by the files.
+
+    Raises
+    ------
+    UserError
+        where the files' names do not settle it.
+    """
+    if given:
+        return load(given)
+    there = {path.name for path in Path(folder).rglob("*") if path.is_file()}
+    found = {}
+    for name in names():
+        assignment = load(name)
+        asked = set(Modules(assignment).handed_in)
+        found[name] = len(asked & there) / len(asked)
+    best = max(found.values(), default=0)
+    candidates = [name for name, share in found.items() if share == best]
+    if not best or len(candidates) > 1:
+        raise UserError(f"which assignment is in {folder}? Name it: --assignment hw3")
+    return load(candidates[0])
+
+
+def inconclusive(grades):
+    """The checks that came out inconclusive, each once."""
+    found = {}
+    for grade in grades:
+        for result in grade.results:
+            if result.status == results.INCONCLUSIVE:
+                found[result.task, result.name] = result.reason
+    return found
