@@ -38,7 +38,7 @@ def list_():
 def release(assignment, to, student, students):
     """Write an assignment for students, once it is proved to give nothing away.
 
-    Starter files, the handout (README.md and a notebook), a self-check, and AGENTS.md for AI tutors.
+    Starter files, the handout (README.md and a notebook), a self-check, AGENTS.md for AI tutors.
     """
     from minillm.cli.coursing import run_release
 

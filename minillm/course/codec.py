@@ -1,9 +1,9 @@
-"""What crosses the pipe between the grader and a student's process: plain values and arrays, as npz.
+"""What crosses the pipe between the grader and a student's process: plain values, arrays as npz.
 
 A message is a tree of None, bool, int, float, str, bytes, list, tuple, dict, set and arrays of
-numbers. Its arrays are the members of an npz file, read with allow_pickle=False; the rest is JSON in
-a member of its own. Nothing that is read can run code, and a reader says beforehand how many bytes
-it will hold.
+numbers. Its arrays are the members of an npz file, read with allow_pickle=False; the rest is JSON
+in a member of its own. Nothing that is read can run code, and a reader says beforehand how many
+bytes it will hold.
 
 This file and what else runs in the student's process import nothing but the standard library and
 NumPy: their text is sent there.

@@ -1,4 +1,4 @@
-"""`minillm course grade`: a folder of submissions, on all cores, with results that cannot be half written."""
+"""`minillm course grade`: a folder of submissions, on all cores; no result is half written."""
 
 import secrets
 import threading

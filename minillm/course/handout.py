@@ -1,4 +1,4 @@
-"""The texts around an assignment's code: the handout, its notebook, the self-check, the tutor's page."""
+"""The texts around an assignment's code: handout, notebook, self-check, the tutor's page."""
 
 import json
 
@@ -86,9 +86,9 @@ def _op_rule(modules):
     return (
         "\n\n"
         "A function under `@op` returns two things: its output, and a cache with whatever you want "
-        "to keep for the backward. `name_backward(dout, cache)` gets the gradient of some loss with "
-        "respect to the output and returns one gradient for each positional parameter, in their "
-        "order. Nothing may be written to the inputs; float32 in gives float32 out."
+        "to keep for the backward. `name_backward(dout, cache)` gets the gradient of some loss "
+        "with respect to the output and returns one gradient for each positional parameter, in "
+        "their order. Nothing may be written to the inputs; float32 in gives float32 out."
     )
 
 
@@ -169,7 +169,7 @@ def _cells(task, modules):
 def self_check(assignment):
     """check.py: the command that a student types, without knowing where minillm is."""
     return (
-        f'"""Check your work on {assignment.name}: python check.py [TASK ...] [--hint] [--seed N]."""\n'
+        f'"""Check your work on {assignment.name}: python check.py [TASK ...] [--hint]."""\n'
         "\n"
         "import sys\n"
         "from pathlib import Path\n"

@@ -1,4 +1,4 @@
-"""An assignment is a manifest: which parts of minillm are taken out, what is asked, what it is worth.
+"""An assignment is a manifest: which parts of minillm are taken out, what is asked, its points.
 
     assignments/hw3/assignment.toml   what this file reads, see `load`
     assignments/hw3/cases.py          draws cases and judges answers, where shapes are not enough

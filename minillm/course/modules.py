@@ -138,7 +138,7 @@ class Modules:
         return source.stub(module.text, bodies) if bodies else module.text
 
     def _text(self, dotted):
-        """A module's text as it is handed out: imports by their flat names, a variant's defaults."""
+        """A module's text as it is handed out: flat imports, a variant's defaults."""
         if dotted == OP:
             return _shim()
         text = _read(dotted)

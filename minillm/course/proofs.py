@@ -105,7 +105,7 @@ def _squeezed(text):
 
 
 def _holds(text, statement):
-    """Whether a text without white space holds a statement that does not go on as something else."""
+    """Whether a text without white space holds a statement, and not as part of a longer one."""
     start = 0
     while (at := text.find(statement, start)) >= 0:
         before, after = text[at - 1 : at], text[at + len(statement) : at + len(statement) + 1]
