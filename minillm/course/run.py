@@ -4,6 +4,7 @@ Every submission meets the same cases, drawn from the seed at grading time, so t
 them once. What a student's process sends is compared here; it never holds an answer.
 """
 
+import inspect
 import threading
 import time
 import zlib
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from minillm.course import explain, results
+from minillm.course import drive, explain, results
 from minillm.course.kinds import Reference, Runnable, reference_seconds, runnables
 from minillm.course.modules import Modules
 from minillm.course.results import CheckResult, Grade
@@ -117,7 +118,6 @@ class Grader:
 
     def _task(self, plan, task, files, checks, worker, progress):
         there, replace = plan.modules.child_files(task.name, files)
-        own = self.assignment.folder / "drive.py"
         limits = Limits(
             seconds=task.seconds,
             memory=int(self.assignment.memory * (1 << 30)),
@@ -126,7 +126,7 @@ class Grader:
         with self.sandbox.child(
             there,
             replace=replace,
-            drivers=own.read_text(encoding="utf-8") if own.is_file() else "",
+            drivers=self._drivers(),
             limits=limits,
             packages=self.assignment.packages,
             worker=worker,
@@ -142,6 +142,14 @@ class Grader:
                     CheckResult(**(vars(result) | {"seconds": seconds}))  # the dataclass is frozen
                 )
             return found
+
+    def _drivers(self):
+        """The text of the general drivers, and then of the assignment's own."""
+        own = self.assignment.folder / "drive.py"
+        texts = [inspect.getsource(drive)]
+        if own.is_file():
+            texts.append(own.read_text(encoding="utf-8"))
+        return "\n\n".join(texts)
 
     def _check(self, plan, run, child):
         """One check; whatever goes wrong on our side is inconclusive, and ours to fix."""
