@@ -1,0 +1,179 @@
+"""What runs in the student's process: isolation first, then requests one after another.
+
+Sent as text and run under `python -I -S`. Until the first import of a student's module this code
+can be relied on; from then on everything in the process is the student's, this file included, and
+nothing that comes from it is more than a claim. So it holds no answer, and the grader checks each
+byte.
+
+A message is its length in eight bytes, then a tree (codec.py). A request has a number, the name of
+a driver, a case and what to watch; its reply has the same number.
+"""
+
+import importlib
+import importlib.machinery
+import os
+import sys
+import types
+
+__all__ = ["serve"]
+
+TEXT = 300  # characters of an exception's text
+
+
+def serve(setup, load):
+    """Set up the process as `setup` says, tell the grader, and answer until it hangs up.
+
+    Parameters
+    ----------
+    setup : dict, from sandbox.py
+    load : makes a module of this package from the text that was sent
+    """
+    requests, replies = _own_pipes()
+    plan = setup["plan"]
+    try:
+        os.environ.clear()
+        os.environ.update(setup["environment"])
+        load("minillm.course.jail").enter(plan)
+        sys.dont_write_bytecode = True
+        sys.path[:0] = [plan["folder"], plan["site"]]
+        codec = load("minillm.course.codec")
+        watching = load("minillm.course.watching")
+        source = load("minillm.course.source") if setup["replace"] else None
+        sys.path_hooks.insert(0, _hook(plan["folder"], setup["replace"], source))
+    except BaseException as error:
+        _send(replies, f"{type(error).__name__}: {error}".encode())
+        os._exit(4)
+    for name in [name for name in sys.modules if name.split(".")[0] == "minillm"]:
+        del sys.modules[name]
+    drivers = types.ModuleType("drivers")
+    names = {name[:-3] for name in plan["contents"] if name.endswith(".py")}
+    child = _Child(plan["folder"], names, drivers, codec, watching)
+    exec(compile(setup["drivers"], "<drivers>", "exec"), drivers.__dict__)
+    _send(replies, b"ready")
+    while (data := _receive(requests)) is not None:
+        reply = child.answer(codec.decode(data))
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        _send(replies, reply)
+    os._exit(0)
+
+
+class _Child:
+    def __init__(self, folder, names, drivers, codec, watching):
+        self.folder, self.names, self.drivers = folder, names, drivers
+        self.codec, self.watching, self.kept = codec, watching, {}
+        self.files = {os.path.join(folder, f"{name}.py") for name in names}
+
+    def modules(self, name):
+        """A module of the student's folder."""
+        if name not in self.names:
+            raise ModuleNotFoundError(f"no file {name}.py in the assignment's folder", name=name)
+        return importlib.import_module(name)
+
+    def answer(self, request):
+        """The bytes of the reply to a request."""
+        drive, watch, seen = getattr(self.drivers, request["drive"]), request["watch"], {}
+
+        def call():
+            return drive(self.modules, self.kept, request["case"])
+
+        try:
+            if watch:
+                result, seen = self.watching.watched(
+                    watch["functions"], watch["names"], self.files, call
+                )
+            else:
+                result = call()
+        except (SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:
+            reply = {"fault": self.fault(error)}
+        else:
+            reply = {"result": result, "seen": seen}
+        try:
+            return self.codec.encode(reply | {"number": request["number"]})
+        except self.codec.CodecError as error:
+            text = f"its result cannot be sent: {error}"
+            fault = {"kind": "refused", "text": text, "file": None, "line": None}
+            return self.codec.encode({"fault": fault, "number": request["number"]})
+
+    def fault(self, error):
+        """What an exception says, and the last line of the student's that it passed."""
+        file = line = None
+        trace, innermost = error.__traceback__, None
+        while trace is not None:
+            innermost = trace.tb_frame.f_code.co_filename
+            if innermost in self.files:
+                file, line = os.path.basename(innermost), trace.tb_lineno
+            trace = trace.tb_next
+        if isinstance(error, SyntaxError) and error.filename in self.files:
+            file, line = os.path.basename(error.filename), error.lineno
+        kind = "raised"
+        if isinstance(error, MemoryError):
+            kind = "memory"
+        elif isinstance(error, NotImplementedError) and innermost in self.files:
+            kind = "not implemented"
+        text = type(error).__name__
+        if words := " ".join(str(error).split())[:TEXT]:
+            text += f": {words}"
+        return {"kind": kind, "text": text, "file": file, "line": line}
+
+
+def _hook(folder, replace, source):
+    """A path hook for the student's folder: functions are replaced before a file is compiled."""
+
+    class Loader(importlib.machinery.SourceFileLoader):
+        def get_data(self, path):
+            data = super().get_data(path)
+            parts = replace.get(os.path.basename(path))
+            if parts and source is not None:
+                data = source.replace_functions(data.decode(), parts).encode()
+            return data
+
+        def source_to_code(self, data, path, **options):
+            try:
+                return super().source_to_code(data, path, **options)
+            except (MemoryError, RecursionError):
+                raise SyntaxError("nested too deeply for Python", (path, 1, 0, "")) from None
+
+    def hook(path):
+        if path != folder:
+            raise ImportError(path)
+        return importlib.machinery.FileFinder(path, (Loader, [".py"]))
+
+    return hook
+
+
+def _own_pipes():
+    """The two pipes to the grader, off the standard streams: prints must not reach them."""
+    requests, replies = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, errors="replace")  # type: ignore[union-attr]
+    return requests, replies
+
+
+def _send(pipe, data):
+    for part in (len(data).to_bytes(8, "little"), data):
+        view = memoryview(part)
+        while view:
+            view = view[os.write(pipe, view) :]
+
+
+def _receive(pipe):
+    """The next message, None at the end."""
+    size = _read(pipe, 8)
+    return _read(pipe, int.from_bytes(size, "little")) if size else None
+
+
+def _read(pipe, size):
+    data = bytearray()
+    while len(data) < size:
+        part = os.read(pipe, min(size - len(data), 1 << 20))
+        if not part:
+            return None
+        data += part
+    return bytes(data)
