@@ -28,6 +28,7 @@ from minillm.errors import UserError
 __all__ = ["Reference", "Runnable", "runnables"]
 
 SIZES = (1, 2, 3, 4, 6)  # of the cases that a check draws, small ones first
+FEWEST = 20_000  # elements of the first argument, in a check of cost
 SHARES = {"forward": 0.3, "gradient": 0.4, "edges": 0.1, "calls": 0.1, "cost": 0.1}
 
 
@@ -130,28 +131,37 @@ def _usual(task, ops):
         return []
     if not ops:
         raise UserError(f"task {task.name}: points are for ops; give its checks one by one")
-    entries = []
+    entries, shares = [], []
     for op in ops:
-        points = task.points / len(ops)
         label = f"{op.name} " if len(ops) > 1 else ""
-        settings = {"op": op.name}
-        shares = dict(SHARES)
-        if not task.large:
-            shares["forward"] += shares.pop("cost")
-        for kind, share in shares.items():
-            if kind == "gradient":
-                each = points * share / len(op.positional)
-                entries += [
-                    (f"{label}d{name}", kind, "", each, settings | {"of": name}, "visible")
-                    for name in op.positional
-                ]
-            else:
-                entries.append((label + kind, kind, "", points * share, settings, "visible"))
-    total = sum(round(entry[3], 2) for entry in entries)
-    first = entries[0]
-    entries = [(*e[:3], round(e[3], 2), *e[4:]) for e in entries]
-    entries[0] = (*first[:3], round(first[3] + task.points - total, 2), *first[4:])
-    return entries
+        for kind, share in SHARES.items():
+            if kind == "cost" and not large_sizes(task, op):
+                continue
+            ofs = op.positional if kind == "gradient" else [None]
+            for of in ofs:
+                settings = {"op": op.name} | ({"of": of} if of else {})
+                name = label + (f"d{of}" if of else kind)
+                entries.append((name, kind, "", settings, "visible"))
+                shares.append(share / len(ofs))
+    points = _shared_out(task.points, shares)
+    return [(*entry[:3], worth, *entry[3:]) for entry, worth in zip(entries, points, strict=True)]
+
+
+def _shared_out(points, shares):
+    """Points by shares, each a whole number of them (or of halves, where there are too few)."""
+    unit = 1 if points >= 2 * len(shares) else 0.5
+    exact = [points / unit * share / sum(shares) for share in shares]
+    whole = [max(1, int(x)) for x in exact]
+    by_rest = sorted(range(len(shares)), key=lambda i: whole[i] - exact[i])
+    for i in by_rest[: max(0, round(points / unit) - sum(whole))]:
+        whole[i] += 1
+    whole[0] += round(points / unit) - sum(whole)
+    return [x * unit for x in whole]
+
+
+def large_sizes(task, op):
+    """The sizes of an op's check of cost; a task of several ops may give each its own."""
+    return task.large.get(op.name, task.large)
 
 
 def _runnable(task, ops, reference, name, kind, title, points, settings, visibility):
@@ -179,7 +189,10 @@ def _of_op(task, reference, op, kind, shared, title, settings):
             dtype = np.float32 if size == 1 else np.float64
             return op.draw(rng, 3, dtype=dtype)
         if kind == "cost":
-            return op.draw(rng, 5, large=task.large, none=False)
+            case = op.draw(rng, 5, large=large_sizes(task, op), none=False)
+            if case["args"][0].size < FEWEST:
+                raise UserError(f"task {task.name}: large gives {op.name} few elements")
+            return case
         return op.draw(rng, size)
 
     def expected(case, driver="pair"):
