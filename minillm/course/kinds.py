@@ -4,7 +4,8 @@ forward    the output of an op is the reference's
 gradient   one gradient is (`of` names the parameter)
 edges      outputs and gradients where a dimension is 1, or there are no leading ones
 calls      float32 stays float32, gaps in memory do no harm, a second call gives the same
-cost       the backward of an op on many elements takes less than 50 times its forward
+cost       the backward of an op on many elements takes less than 50 times its forward; what
+           counts gradients holds only where this holds, or a numerical gradient would pass
 custom     `make`, `drive` and `judge` name functions of the assignment's cases.py and drive.py
 """
 
@@ -85,6 +86,7 @@ class Runnable:
     watch : {"functions", "names"}, the values on the way, or None
     pick : the entries of the answer that this check looks at, or None for all
     timed : whether this is a check of cost, which run.py runs its own way
+    cost : the check of cost that a check of gradients must hold too, or None
     op : OpCases, where the check is one of an op's pair
     """
 
@@ -101,6 +103,7 @@ class Runnable:
     watch: dict | None = None
     pick: tuple[str, ...] | None = None
     timed: bool = False
+    cost: "Runnable | None" = None
     op: OpCases | None = None
     seconds: float = 10.0
     settings: dict = field(default_factory=dict)
@@ -204,9 +207,9 @@ def _of_op(task, reference, op, kind, shared, title, settings):
     titles = {
         "forward": f"the output of {op.name}",
         "gradient": f"d{of}, the gradient of {of}",
-        "edges": "dimensions of 1, and none or many leading ones",
-        "calls": "float32, gaps in memory, the same arrays twice",
-        "cost": "the cost of backward on many elements",
+        "edges": f"{op.name} where a dimension is 1, with none or many leading ones",
+        "calls": f"{op.name} of float32, of arrays with gaps in memory, twice of the same",
+        "cost": f"what the backward of {op.name} costs on many elements",
     }
     drivers = {"calls": "calls", "forward": "forward"}
     pick = {"forward": ("out",), "gradient": (f"d{of}",)}.get(kind)
@@ -217,8 +220,12 @@ def _of_op(task, reference, op, kind, shared, title, settings):
             expected, came = _picked(expected, pick), _picked(came, pick)
         return difference(expected, came, inputs)
 
+    cost = None
+    if kind in ("gradient", "edges", "calls") and large_sizes(task, op):
+        own = shared | {"name": f"cost of {op.name}", "points": 0}
+        cost = _of_op(task, reference, op, "cost", own, "", {})
     return Runnable(
-        **shared, title=title or titles[kind], make=make, drive=drivers.get(kind, "pair"),
+        **shared, title=title or titles[kind], cost=cost, make=make, drive=drivers.get(kind, "pair"),
         expected=expected, judge=judge, watch=watch, pick=pick, timed=kind == "cost", op=op,
         sizes={"cost": (5,), "calls": (1, 2, 3)}.get(kind, SIZES),
     )  # fmt: skip

@@ -101,15 +101,12 @@ def _statements_of(text):
 
 
 def _squeezed(text):
-    return re.sub(r"\s+", "", text).replace('"', "'").replace("\\'", "'")
+    """A text without blanks, its quotes all alike; lines stay lines."""
+    return re.sub(r"[ \t]+", "", text).replace('"', "'").replace("\\'", "'")
 
 
 def _holds(text, statement):
-    """Whether a text without white space holds a statement, and not as part of a longer one."""
-    start = 0
-    while (at := text.find(statement, start)) >= 0:
-        before, after = text[at - 1 : at], text[at + len(statement) : at + len(statement) + 1]
-        if not (re.match(r"[\w.]", before) or re.match(r"[\w.(\[]", after)):
-            return True
-        start = at + 1
-    return False
+    """Whether a text without blanks holds a statement, and not as part of a longer one."""
+    longer = r"[\w.(\[+\-*/@%&|^<>=]"
+    pattern = rf"(?<!{longer}){re.escape(statement)}(?!{longer})"
+    return re.search(pattern, text) is not None

@@ -131,12 +131,13 @@ class Grader:
             packages=self.assignment.packages,
             worker=worker,
         ) as child:
-            found = []
+            found: list[CheckResult] = []
+            costs: dict[str, tuple] = {}
             for run in checks:
                 if progress:
                     progress(task.name, run.title)
                 start = time.perf_counter()
-                result = self._check(plan, run, child)
+                result = self._check(plan, run, child, costs)
                 seconds = round(time.perf_counter() - start, 3)
                 found.append(
                     CheckResult(**(vars(result) | {"seconds": seconds}))  # the dataclass is frozen
@@ -151,12 +152,28 @@ class Grader:
             texts.append(own.read_text(encoding="utf-8"))
         return "\n\n".join(texts)
 
-    def _check(self, plan, run, child):
-        """One check; whatever goes wrong on our side is inconclusive, and ours to fix."""
+    def _check(self, plan, run, child, costs):
+        """One check. A gradient counts only where its cost is that of a derived one.
+
+        `costs` keeps what is measured for each op.
+        """
+
+        def cost(plan, run, child, seed):
+            if run.op.name not in costs:
+                costs[run.op.name] = _measured(plan, run.cost or run, child, seed)
+            return _judged(run, *costs[run.op.name])
+
+        if run.timed:
+            return self._guarded(plan, run, child, cost)
+        result = self._guarded(plan, run, child, self._cases)
+        if run.cost is None or result.status != results.HOLDS:
+            return result
+        return self._guarded(plan, run, child, cost)
+
+    def _guarded(self, plan, run, child, check):
+        """A check's result; whatever goes wrong on our side is inconclusive, and ours to fix."""
         try:
-            return (
-                _timed(plan, run, child, self.seed) if run.timed else self._cases(plan, run, child)
-            )
+            return check(plan, run, child, self.seed)
         except Fault as fault:
             status = STATUS.get(fault.kind, results.REFUSED)
             return _result(run, status, fault.message, child.printed)
@@ -164,24 +181,25 @@ class Grader:
             reason = f"the check itself failed: {type(error).__name__}: {error}"
             return _result(run, results.INCONCLUSIVE, " ".join(reason.split())[:500])
 
-    def _cases(self, plan, run, child):
+    def _cases(self, plan, run, child, seed):
         for size in run.sizes:
-            case, expected = plan.answer(run, self.seed, size)
+            case, expected = plan.answer(run, seed, size)
             came = child.ask(run.drive, case, seconds=run.seconds)
             problem = run.judge(case, expected, came)
             if problem:
                 detail = ""
                 if self.explained:
-                    detail = explain.failure(plan, run, child, case, self.seed)
+                    detail = explain.failure(plan, run, child, case, seed)
                 return _result(run, results.FAILS, problem, detail)
         return _result(run, results.HOLDS)
 
 
-def _timed(plan, run, child, seed):
-    """Whether backward is a derived gradient: a numerical one needs a forward for each element.
+def _measured(plan, run, child, seed):
+    """What backward costs on many elements: (case, expected, came, what is wrong or None).
 
-    Measured here, around the pipe, for the child's own clock could be set to anything. What a call
-    returns is read within its time, so that none can be put off.
+    A numerical gradient needs a forward for each element. Measured here, around the pipe, for the
+    child's own clock could be set to anything. What a call returns is read within its time, so that
+    none can be put off.
     """
     (size,) = run.sizes
     case, expected = plan.answer(run, seed, size)
@@ -193,17 +211,24 @@ def _timed(plan, run, child, seed):
     for _ in range(2):  # a busy machine is no reason
         if backward > most:
             backward = min(backward, _clocked(child, "timed_backward", run.seconds)[0])
-    problem = run.judge(case, {**expected, "out": None}, came)
-    if problem:
-        return _result(run, results.FAILS, f"on many elements: {problem}")
+    problem = None
     if backward > most:
         elements = sum(x.size for x in case["args"] if isinstance(x, np.ndarray))
         times = backward / max(counted, SHORTEST)
-        return _result(
-            run, results.FAILS,
+        problem = (
             f"backward took {backward:.2g} s for {elements:,} elements, {times:.0f} times its "
-            f"forward; a derived gradient takes a few times, and {TIMES} times is the most",
-        )  # fmt: skip
+            f"forward: a derived gradient takes a few times, and less than {TIMES} times is asked"
+        )
+    return case, {**expected, "out": None}, came, problem
+
+
+def _judged(run, case, expected, came, problem):
+    """The result of a check by what was measured; it looks at its own gradients alone."""
+    wrong = run.judge(case, expected, came)
+    if wrong:
+        return _result(run, results.FAILS, f"on many elements: {wrong}")
+    if problem:
+        return _result(run, results.FAILS, problem)
     return _result(run, results.HOLDS)
 
 
