@@ -18,6 +18,7 @@ import types
 __all__ = ["serve"]
 
 TEXT = 300  # characters of an exception's text
+DEEP = "nested too deeply for Python"
 
 
 def serve(setup, load):
@@ -39,7 +40,8 @@ def serve(setup, load):
         codec = load("minillm.course.codec")
         watching = load("minillm.course.watching")
         source = load("minillm.course.source") if setup["replace"] else None
-        sys.path_hooks.insert(0, _hook(plan["folder"], setup["replace"], source))
+        lines: dict = {}  # {file: {line after functions were replaced: the student's line}}
+        sys.path_hooks.insert(0, _hook(plan["folder"], setup["replace"], source, lines))
     except BaseException as error:
         _send(replies, f"{type(error).__name__}: {error}".encode())
         os._exit(4)
@@ -47,7 +49,7 @@ def serve(setup, load):
         del sys.modules[name]
     drivers = types.ModuleType("drivers")
     names = {name[:-3] for name in plan["contents"] if name.endswith(".py")}
-    child = _Child(plan["folder"], names, drivers, codec, watching)
+    child = _Child(plan["folder"], names, lines, drivers, codec, watching)
     exec(compile(setup["drivers"], "<drivers>", "exec"), drivers.__dict__)
     _send(replies, b"ready")
     while (data := _receive(requests)) is not None:
@@ -59,8 +61,10 @@ def serve(setup, load):
 
 
 class _Child:
-    def __init__(self, folder, names, drivers, codec, watching):
-        self.folder, self.names, self.drivers = folder, names, drivers
+    """Answers requests with the drivers and the student's modules."""
+
+    def __init__(self, folder, names, lines, drivers, codec, watching):
+        self.names, self.lines, self.drivers = names, lines, drivers
         self.codec, self.watching, self.kept = codec, watching, {}
         self.files = {os.path.join(folder, f"{name}.py") for name in names}
 
@@ -95,7 +99,9 @@ class _Child:
         except self.codec.CodecError as error:
             text = f"its result cannot be sent: {error}"
             fault = {"kind": "refused", "text": text, "file": None, "line": None}
-            return self.codec.encode({"fault": fault, "number": request["number"]})
+        except MemoryError as error:
+            fault = self.fault(error)
+        return self.codec.encode({"fault": fault, "number": request["number"]})
 
     def fault(self, error):
         """What an exception says, and the last line of the student's that it passed."""
@@ -108,6 +114,8 @@ class _Child:
             trace = trace.tb_next
         if isinstance(error, SyntaxError) and error.filename in self.files:
             file, line = os.path.basename(error.filename), error.lineno
+        if file in self.lines:
+            line = self.lines[file].get(line)
         kind = "raised"
         if isinstance(error, MemoryError):
             kind = "memory"
@@ -119,22 +127,31 @@ class _Child:
         return {"kind": kind, "text": text, "file": file, "line": line}
 
 
-def _hook(folder, replace, source):
+def _hook(folder, replace, source, lines):
     """A path hook for the student's folder: functions are replaced before a file is compiled."""
 
     class Loader(importlib.machinery.SourceFileLoader):
         def get_data(self, path):
-            data = super().get_data(path)
-            parts = replace.get(os.path.basename(path))
-            if parts and source is not None:
-                data = source.replace_functions(data.decode(), parts).encode()
-            return data
+            data, name = super().get_data(path), os.path.basename(path)
+            parts = replace.get(name)
+            if not parts or source is None:
+                return data
+            try:
+                old = data.decode("utf-8-sig")
+                new = source.replace_functions(old, parts)
+                lines[name] = _lines(source.functions, old, new, parts)
+            except SyntaxError as error:
+                error.filename = path
+                raise
+            except (MemoryError, RecursionError):
+                raise SyntaxError(DEEP, (path, 1, 0, "")) from None
+            return new.encode()
 
-        def source_to_code(self, data, path, **options):
+        def source_to_code(self, data, path, **options):  # type: ignore[override]
             try:
                 return super().source_to_code(data, path, **options)
             except (MemoryError, RecursionError):
-                raise SyntaxError("nested too deeply for Python", (path, 1, 0, "")) from None
+                raise SyntaxError(DEEP, (path, 1, 0, "")) from None
 
     def hook(path):
         if path != folder:
@@ -142,6 +159,27 @@ def _hook(folder, replace, source):
         return importlib.machinery.FileFinder(path, (Loader, [".py"]))
 
     return hook
+
+
+def _lines(functions, old, new, parts):
+    """{line of the new text: line of the old}, of all that was not replaced."""
+
+    def kept(text):
+        cut = set()
+        for name, node in functions(text).items():
+            if name in parts:
+                first = min([node.lineno, *(x.lineno for x in node.decorator_list)])
+                cut |= set(range(first, node.end_lineno + 1))
+        return [pair for pair in enumerate(text.splitlines(), 1) if pair[0] not in cut]
+
+    before = iter(kept(old))
+    table = {}
+    number, line = next(before, (0, None))
+    for now, text in kept(new):
+        if text == line:  # else a blank line around a function that was appended
+            table[now] = number
+            number, line = next(before, (0, None))
+    return table
 
 
 def _own_pipes():

@@ -7,8 +7,10 @@ jail      a mount namespace whose root holds system libraries, Python's standard
           packages and the student's files, all read-only, and one folder to write to; no /proc
 landlock  (without the rights for a jail) the same list of files, enforced by the kernel on the
           real file system (Landlock, Linux 5.13)
-network   a network namespace without a device, and no call that makes a socket (seccomp)
+network   a network namespace without a device
 uid       another user, without groups or capabilities
+calls     on Linux always: none that makes a socket; none that starts a process, where it may not
+          have any (seccomp)
 limits    CPU, memory, file size, open files, processes
 
 What this does not stop: a hole in the kernel; reading the machine's libraries and its clock. With
@@ -39,11 +41,22 @@ RDONLY, NOSUID, NODEV, REMOUNT, BIND, REC, PRIVATE = 1, 2, 4, 32, 4096, 16384, 1
 DETACH = 2
 # <linux/prctl.h>
 PDEATHSIG, DUMPABLE, SECCOMP, NO_NEW_PRIVS = 1, 4, 22, 38
-# Numbers of system calls. Sockets bring the network; io_uring opens sockets by another door; System
-# V's shared memory is counted in no limit and outlives a process.
+# Numbers of system calls: `refused` are socket, io_uring_setup (opens sockets by another door),
+# shmget, msgget and semget (counted in no limit, and outlive a process); `starts` are clone, fork,
+# vfork and clone3, which also start threads.
 CALLS: dict[str, dict] = {
-    "x86_64": {"audit": 0xC000003E, "pivot": 155, "refused": (41, 425, 29, 68, 64)},
-    "aarch64": {"audit": 0xC00000B7, "pivot": 41, "refused": (198, 425, 194, 186, 190)},
+    "x86_64": {
+        "audit": 0xC000003E,
+        "pivot": 155,
+        "refused": (41, 425, 29, 68, 64),
+        "starts": (56, 57, 58, 435),
+    },
+    "aarch64": {
+        "audit": 0xC00000B7,
+        "pivot": 41,
+        "refused": (198, 425, 194, 186, 190),
+        "starts": (220, 435),
+    },
 }
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # Landlock's, the same everywhere
 READ, READ_FILE, READ_DIR = 0b1101, 0b0101, 0b1000  # execute and read a file, list a folder
@@ -70,8 +83,8 @@ def enter(plan):
             raise OSError("the grader ended")
         if plan["files"] == "landlock":
             _landlock(plan)
-        if plan["network"] and can_filter():
-            _refuse_calls()
+        if can_filter():
+            _refuse_calls(starts=not plan["limits"]["RLIMIT_NPROC"])
     os.chdir(plan["scratch"])
     _limit(plan["limits"])
 
@@ -180,7 +193,7 @@ def _landlock(plan):
     rights = (1 << (13 if version < 2 else 14 if version < 3 else 15 if version < 5 else 16)) - 1
     attributes = [rights]
     if version >= 4:
-        attributes.append(0b11 if plan["network"] else 0)  # bind and connect TCP
+        attributes.append(0b11)  # bind and connect TCP
     if version >= 6:
         attributes.append(0b11)  # abstract sockets and signals stay among its own
     text = struct.pack(f"{len(attributes)}Q", *attributes)
@@ -226,14 +239,14 @@ def can_filter():
     return platform.machine() in CALLS and struct.calcsize("P") == 8
 
 
-def _refuse_calls():
+def _refuse_calls(starts):
     """A seccomp filter: the calls in CALLS fail with EPERM, those of another architecture end it.
 
     A classic BPF program (<linux/filter.h>); the data's words are the call's number at 0 and the
     architecture at 4.
     """
     calls = CALLS[platform.machine()]
-    refused = calls["refused"]
+    refused = calls["refused"] + (calls["starts"] if starts else ())
     load, equal, above, give = 0x20, 0x15, 0x35, 0x06
     program = [
         (load, 0, 0, 4),

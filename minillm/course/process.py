@@ -46,18 +46,27 @@ class Process:
     Parameters
     ----------
     setup : bytes, what it is told before anything else
-    uid : the user that it will become, 0 for the grader's own
+    uid : the user that it will become, from uids.take and given back here; 0 for the grader's own
     printed : the most bytes that it may print
+
+    Attributes
+    ----------
+    cpu : seconds of CPU time that the last exchange took
     """
 
     def __init__(self, setup, *, uid, printed):
         self.uid, self.most_printed, self.printed = uid, printed, bytearray()
-        self.started = False
+        self.cpu, self.ended = 0.0, False
         command = [sys.executable, "-I", "-S", "-c", BOOT]
         pipe = subprocess.PIPE
-        self.popen = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=pipe, env={}, start_new_session=True, bufsize=0
-        )
+        try:
+            self.popen = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, stderr=pipe, env={}, bufsize=0,
+                start_new_session=True,
+            )  # fmt: skip
+        except BaseException:
+            uids.give_back(uid)
+            raise
         pipes = (self.popen.stdin, self.popen.stdout, self.popen.stderr)
         self.requests, self.replies, self.output = (p.fileno() for p in pipes if p)
         for handle in (self.requests, self.replies, self.output):
@@ -76,7 +85,6 @@ class Process:
             raise HarnessError(
                 f"a student's process was not isolated: {ready.decode(errors='replace')}"
             )
-        self.started = True
 
     @property
     def text(self):
@@ -115,6 +123,7 @@ class Process:
                     raise Fault("too large", f"its answer has more than {amount(most)}")
             if size is not None and len(reply) == 8 + size:
                 self._drain()
+                self.cpu = clock.cpu_seconds()
                 return bytes(memoryview(reply)[8:])
             clock.check()
 
@@ -164,6 +173,9 @@ class Process:
 
     def end(self):
         """Kill the process, its group and whatever else runs as its user."""
+        if self.ended:
+            return
+        self.ended = True
         if self.popen.returncode is None:
             # not yet waited for, so the number is still its own
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -175,6 +187,7 @@ class Process:
                 pipe.close()
         if self.uid and not uids.end_all(self.uid):
             raise HarnessError(f"processes of user {self.uid} cannot be killed")
+        uids.give_back(self.uid)
 
 
 class _Clock:
@@ -201,6 +214,10 @@ class _Clock:
                 f"no answer within {most:g} s, in which it used {cpu - self.cpu:.1f} s of CPU time"
             )
             raise Fault("time", text)
+
+    def cpu_seconds(self):
+        """CPU time since the start, to the nanosecond where the system counts so."""
+        return self._used()[0] - self.cpu
 
     def _used(self):
         """CPU seconds of the process and its children, and seconds spent in the queue for a CPU."""

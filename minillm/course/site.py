@@ -6,6 +6,7 @@ be seen: other packages, and minillm itself wherever it is installed.
 """
 
 import ast
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -108,6 +109,7 @@ def emulator_files():
     return files
 
 
+@functools.cache
 def readable(compiler=False):
     """Paths of Python's standard library, the system's libraries and, if asked, its compiler."""
     paths = _library()
@@ -122,6 +124,7 @@ def readable(compiler=False):
     return list(dict.fromkeys(path for path in paths if os.path.exists(path)))
 
 
+@functools.cache
 def hidden():
     """Folders of other packages, and of minillm, as real paths."""
     folders = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}

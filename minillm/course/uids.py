@@ -41,7 +41,8 @@ def take():
 def give_back(uid):
     """For the next process, when the last one of this user has ended."""
     with _lock:
-        _free.append(uid)
+        if uid:
+            _free.append(uid)
 
 
 def end_all(uid, patience=5.0):
