@@ -35,7 +35,16 @@ class Options(ctypes.Structure):
 
     _fields_ = tuple(
         (name, ctypes.c_int32)
-        for name in ("races", "bounds", "uninitialised", "banks", "coalescing", "padded", "wide")
+        for name in (
+            "races",
+            "bounds",
+            "uninitialised",
+            "banks",
+            "coalescing",
+            "padded",
+            "wide",
+            "sealed",
+        )
     )
 
 

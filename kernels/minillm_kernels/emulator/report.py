@@ -212,13 +212,26 @@ class Report:
 
 
 @contextlib.contextmanager
-def checking(*, races=True, bounds=True, uninitialised=True, banks=True, coalescing=True, seed=0):
+def checking(
+    *,
+    races=True,
+    bounds=True,
+    uninitialised=True,
+    banks=True,
+    coalescing=True,
+    sealed=False,
+    seed=0,
+):
     """Check every launch inside: kernels run instrumented, on one core, on copies of the arrays.
 
     Parameters
     ----------
     races, bounds, uninitialised : what to look for
     banks, coalescing : what to count, line by line
+    sealed : whether to stop a launch at the first index outside an array, write through a pointer to
+        a stack, or access between the file's variables: where a kernel could change what is counted.
+        Needs bounds. Alone it is no sandbox: without pointers to local variables in the .cu file
+        (minillm/course/cuda_source.py) such a write can be one that g++ does not report
     seed : of the order of threads and blocks
 
     Yields
@@ -231,6 +244,7 @@ def checking(*, races=True, bounds=True, uninitialised=True, banks=True, coalesc
         "uninitialised": uninitialised,
         "banks": banks,
         "coalescing": coalescing,
+        "sealed": sealed,
     }
     report = Report(seed, options)
     token = _active.set(report)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minillm_kernels.emulator import RawModule, checking, launch_report
+from minillm_kernels.emulator import EmulatorError, RawModule, checking, launch_report
 
 CODE = r"""
 extern "C" __global__ void shift(const float* x, float* y, int by, long long far) {
@@ -244,3 +244,53 @@ def test_conflicts_and_sectors_are_counted_by_line(module):
     assert "32 wavefronts each, 1 at best  <- bank conflict" in str(report)
     quiet = report_of(module, "both_ways", (32,), (x, y), banks=False, coalescing=False)
     assert quiet.lines == []
+
+
+SEALED = r"""
+extern "C" __global__ void local(float* y, int at) {
+    float mine[4];
+    mine[at] = 1;                                        // into mine
+    y[threadIdx.x] = mine[threadIdx.x % 4];
+}
+extern "C" __global__ void stack(float* y, int at) {
+    float mine[4] = {};
+    float* p = mine;
+    p[at] = 1;                                           // through p
+    y[threadIdx.x] = mine[threadIdx.x % 4];
+}
+__device__ float first[4];
+extern "C" __global__ void between(float* y, int at) {
+    float* p = first;
+    if (threadIdx.x == 0) p[at] = 1;                     // far from first
+    y[threadIdx.x] = first[0];
+}
+__device__ float last[4];
+"""
+
+
+@pytest.mark.parametrize(
+    ("kernel", "at", "found"),
+    [
+        ("local", 3, None),
+        ("local", 7, "index 7 is outside 'float [4]'"),
+        ("stack", 5000, "belongs to no argument"),
+        ("between", 3, None),
+        ("between", 5000, "out of bounds"),
+    ],
+)
+def test_a_sealed_launch_stops_before_memory_of_others(kernel, at, found):
+    """A kernel that could write there could write what is counted."""
+    y = np.full(4, -1, np.float32)
+    run = RawModule(code=SEALED).get_function(kernel)
+    with checking(sealed=True) as report:
+        run((1,), (4,), (y, np.int32(at)))
+    assert [f for f in report.findings if f.kind != "race"] == [] or found
+    if found:
+        assert found in str(report.findings[0])
+        assert (y == -1).any()  # it got no further
+
+
+def test_an_array_of_variable_length_is_refused_as_nvcc_does():
+    code = 'extern "C" __global__ void k(float* y, int n) { float a[n]; a[0] = n; y[0] = a[0]; }'
+    with pytest.raises(EmulatorError, match="variable length array"), checking():
+        RawModule(code=code).get_function("k")((1,), (1,), (np.zeros(1, "f4"), np.int32(3)))

@@ -278,8 +278,9 @@ bool Checker::in_ranges(uintptr_t address, uint32_t size, Access_kind kind, uint
             watch(range->cells, address, address - range->begin, size, kind, site, thread, range->index);
         return true;
     }
-    if (range && range->index == variable) return true;  // the library's own, between variables
-    bool survives = range && address >= range->outer_begin && address + size <= range->outer_end;
+    bool own = range && range->index == variable;  // the library's own, between variables
+    if (own && !options.sealed) return true;
+    bool survives = range && !own && address >= range->outer_begin && address + size <= range->outer_end;
     if (options.bounds || !survives)
         if (Finding *f = find(found_out_of_bounds, site, 0, kind, range ? range->index : (int32_t)nowhere)) {
             f->offset = range ? (int64_t)(address - range->begin) : (int64_t)address;
@@ -292,7 +293,7 @@ bool Checker::in_ranges(uintptr_t address, uint32_t size, Access_kind kind, uint
 void Checker::access(uintptr_t address, uint32_t size, Access_kind kind, bool aligned, uintptr_t pc) {
     if (twice.waits) judge_twice();
     const Stacks &stacks = worker->stacks;
-    if (stacks.holds((void *)address)) return;  // a local variable
+    if (stacks.holds((void *)address) && (kind == reads || !options.sealed)) return;  // a local variable
     int thread = worker->current;
     uint32_t site = (uint32_t)(pc - code - 1);
     uint32_t multiple = size == 16 && !options.wide ? 8 : size;

@@ -79,6 +79,7 @@ struct Options {
     int32_t races, bounds, uninitialised, banks, coalescing;
     int32_t padded;  // a structure of the file has bytes that belong to no member
     int32_t wide;    // the file names types that lie at multiples of 16 bytes
+    int32_t sealed;  // stop at the first access by which a kernel could reach memory that is not its own
 };
 
 struct Checker {

@@ -142,10 +142,11 @@ EXPORT void __ubsan_handle_out_of_bounds(Bounds_data *data, uintptr_t index) {
     int bits = 1 << (data->index->info >> 1);
     int64_t value = (int64_t)index;
     if ((data->index->info & 1) && bits < 64) value = (int64_t)(index << (64 - bits)) >> (64 - bits);
-    Finding *f = c->find(found_bad_index, data->line, data->column, reads, nowhere);
-    if (!f) return;
-    f->line = (int32_t)data->line;
-    f->offset = value;
-    snprintf(f->file, sizeof f->file, "%s", data->file);
-    snprintf(f->text, sizeof f->text, "%s", data->array->name);
+    if (Finding *f = c->find(found_bad_index, data->line, data->column, reads, nowhere)) {
+        f->line = (int32_t)data->line;
+        f->offset = value;
+        snprintf(f->file, sizeof f->file, "%s", data->file);
+        snprintf(f->text, sizeof f->text, "%s", data->array->name);
+    }
+    if (c->options.sealed) c->stop();  // told before it happens, and of a local array by nobody else
 }
