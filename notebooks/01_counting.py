@@ -178,8 +178,8 @@ figure
 # %% [markdown]
 # This table is a language model. From 2-grams on, though, a table of all $V^n$ contexts is wasteful:
 # nearly all of it would be zero. So contexts live in a dictionary. This class is the whole of it, for
-# any order and for six smoothings. `count` is one loop over the text; `p_after` is the formula
-# "what is mine, plus a weight times the shorter context's".
+# any order and for five smoothings. `count` is one loop over the text, `places` turns times into
+# places; `p_after` is the formula "what is mine, plus a weight times the shorter context's".
 
 # %%
 show_source(SimpleNGram)
@@ -187,8 +187,8 @@ show_source(SimpleNGram)
 # %% [markdown]
 # A smoothing is a function of the counts after one context. It returns what each token has of its
 # own, and the weight of the shorter context. Here is that of modified Kneser-Ney: three discounts,
-# for counts of 1, of 2, and of 3 or more. (The places are counted in `count` above; the other
-# smoothings stand beside it in [ngram_simple.py](../minillm/models/ngram_simple.py).)
+# for counts of 1, of 2, and of 3 or more. (The other smoothings stand beside it in
+# [ngram_simple.py](../minillm/models/ngram_simple.py), and Katz's model below them.)
 
 # %%
 show_source(three_discounts)
