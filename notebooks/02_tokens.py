@@ -24,7 +24,7 @@ from minillm.metrics import evaluate
 from minillm.models.language_model import LanguageModel
 from minillm.models.ngram import NGram
 from minillm.tokenizers import BPETokenizer, ByteTokenizer, CharTokenizer, WordTokenizer
-from minillm.tokenizers.bpe_simple import encode_simple, train_simple
+from minillm.tokenizers.bpe_simple import encode_simple, learn_merges, train_simple
 from minillm.tokenizers.pretokenize import split_simple
 from minillm.training import track
 from minillm.viz.languages import bytes_per_token, bytes_per_token_bars
@@ -152,12 +152,13 @@ print("now:", *("·".join(p.decode().replace(" ", "␣") for p in parts) for par
 # After ten merges `low` and `newest` are single tokens, and `widest`, which is rarer, still has parts.
 # Nobody told it about stems and endings: it made `est` in the second round because two words share it.
 #
-# The learner is this function, a page of plain Python. (It counts all pairs anew in every round. The
-# trainer that is used, [bpe_train.py](../minillm/tokenizers/bpe_train.py), only updates the counts
-# around a merge, and is tested to give the same merges.)
+# The learner is this function, on words and how often each stands in the text, and three small ones
+# beside it in [bpe_simple.py](../minillm/tokenizers/bpe_simple.py). (It counts all pairs anew in every
+# round. The trainer that is used, [bpe_train.py](../minillm/tokenizers/bpe_train.py), only updates the
+# counts around a merge, and is tested to give the same merges.)
 
 # %%
-show_source(train_simple)
+show_source(learn_merges)
 
 # %% [markdown]
 # Encoding a new text replays the merges *in the order in which they were learned*: in each word, the

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from minillm.errors import UserError
 from minillm.tokenizers.base import END
 from minillm.tokenizers.bpe import BPETokenizer
-from minillm.tokenizers.bpe_simple import encode_simple
+from minillm.tokenizers.bpe_simple import decode_simple, encode_simple
 from minillm.tokenizers.pretokenize import PATTERNS
 from tests.tokenizers.bpe_samples import ANY_TEXT, TEXT, trained
 
@@ -27,7 +27,7 @@ def test_ids_are_those_of_the_plain_version_and_decode_to_the_text(pattern, text
     assert ids.dtype == np.int32
     expected = encode_simple(text, tokenizer.merges, pattern=pattern)
     assert [tokenizer.vocabulary[token] for token in expected] == ids.tolist()
-    assert tokenizer.decode(ids) == text
+    assert tokenizer.decode(ids) == decode_simple(expected) == text
     assert tokenizer.unknown_bytes(text) == 0
 
 
