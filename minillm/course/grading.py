@@ -45,12 +45,12 @@ def grade_folder(
     sandbox = Sandbox(assignment.packages, tier=tier)
     grader = Grader(assignment, sandbox, seed=seed)
     handed_in = grader.plan(None).modules.handed_in
-    submissions = find_submissions(folder, handed_in)
+    submissions = find_submissions(folder, handed_in, leave_out=[out])
     zeros = []
     for submission in submissions:
         variant = variant_of(assignment, submission.student) if variants else {}
         zeros.append(grader.grade(submission.student, submission.files, variant=variant, tasks=()))
-    write_zero(out, assignment, zeros)
+    write_zero(out, assignment, zeros, submissions)
     workers = max(1, min(jobs or available_cores(), len(submissions)))
     free = list(range(workers))
     lock = threading.Lock()

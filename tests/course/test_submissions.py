@@ -142,7 +142,7 @@ def test_names_that_collide_as_folders_are_kept_apart(handed_in):
 
 def test_names_that_are_no_text(handed_in):
     folder = handed_in({"a/linear.py": b"1"})
-    for name in (b"caf\xe9", b"line\nbreak", "\N{RIGHT-TO-LEFT OVERRIDE}x".encode()):
+    for name in (b"\xe9t\xe9", b"line\nbreak", "\N{RIGHT-TO-LEFT OVERRIDE}x".encode()):
         os.mkdir(os.path.join(os.fsencode(folder), name))
     found = find_submissions(folder, NAMES)
     assert len({s.folder for s in found}) == 4
