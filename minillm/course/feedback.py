@@ -55,9 +55,14 @@ class Section:
 
     @property
     def to_explain(self):
-        """What was run and does not hold, or is ours to fix."""
+        """[(titles, result)] of what was run and does not hold, or is ours; the same told once."""
         quiet = (results.HOLDS, results.NOT_RUN)
-        return [result for result in self.shown if result.status not in quiet]
+        groups: dict[tuple, list] = {}
+        for result in self.shown:
+            if result.status not in quiet:
+                key = result.status, result.reason, result.detail
+                groups.setdefault(key, []).append(result)
+        return [([result.title for result in group], group[0]) for group in groups.values()]
 
     @property
     def hints(self):
@@ -159,8 +164,8 @@ def _task(section):
         count = len(section.hidden)
         rows.append((f"{count} not shown", "", f"{number(earned)} of {number(points)}"))
     parts.append(_table(("Check", "What happened", "Points"), rows, "-:"))
-    for result in section.to_explain:
-        parts.append(f"### {inline(result.title)}: {inline(words(result))}")
+    for titles, result in section.to_explain:
+        parts.append(f"### {'; '.join(map(inline, titles))}: {inline(words(result))}")
         if result.reason or result.status == results.INCONCLUSIVE:
             parts.append(inline(reason(result), 800))
         if result.detail.strip():

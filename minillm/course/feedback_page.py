@@ -1,4 +1,4 @@
-"""A student's feedback as one HTML page: no script, nothing loaded, fit for a phone and for paper."""
+"""A student's feedback as one HTML page: no script, nothing loaded, fit for phone and paper."""
 
 import re
 from html import escape
@@ -37,7 +37,7 @@ p { margin: .4rem 0; }
 table { border-collapse: collapse; width: 100%; margin: .5rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem .35rem 0;
   border-bottom: 1px solid var(--line); }
-th { font-weight: 600; color: var(--soft); font-size: .85rem; }
+th { font-weight: 600; color: var(--soft); font-size: .85rem; overflow-wrap: normal; }
 .right { text-align: right; padding-right: 0; white-space: nowrap; }
 .good { color: var(--good); } .bad { color: var(--bad); } .ours { color: var(--ours); }
 pre { background: var(--box); border: 1px solid var(--line); border-radius: .4rem; padding: .7rem;
@@ -104,8 +104,9 @@ def _task(section):
         shown = f"{number(earned)} of {number(points)}"
         rows.append((f"{len(section.hidden)} not shown", "", shown))
     parts.append(_table(("Check", "What happened", "Points"), rows))
-    for result in section.to_explain:
-        parts.append(f"<h3>{escape(one_line(result.title))}: {_status(result)}</h3>")
+    for titles, result in section.to_explain:
+        named = "; ".join(one_line(title) for title in titles)
+        parts.append(f"<h3>{escape(named)}: {_status(result)}</h3>")
         if reason(result):
             parts.append(f"<p>{escape(reason(result))}</p>")
         if result.detail.strip():
