@@ -51,6 +51,18 @@ class Sandbox:
         self.packages, self.tier = tuple(packages), tier
         self._lock, self._found, self._sites = threading.RLock(), None, {}
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+    def close(self):
+        """Remove the folders that hold what the processes may import."""
+        with self._lock:
+            while self._sites:
+                self._sites.popitem()[1][1].cleanup()
+
     @property
     def isolation(self):
         """What a process was kept from when it tried."""

@@ -18,7 +18,8 @@ QUICK = replace(HW3, tasks=tuple(replace(task, seconds=0.5) for task in HW3.task
 
 @pytest.fixture(scope="module", params=TIERS)
 def sandbox(request):
-    return Sandbox(tier=request.param)
+    with Sandbox(tier=request.param) as found:
+        yield found
 
 
 def softmax_results(sandbox, attack, seed=1):
