@@ -228,10 +228,10 @@ def checking(
     ----------
     races, bounds, uninitialised : what to look for
     banks, coalescing : what to count, line by line
-    sealed : whether to stop a launch at the first index outside an array, write through a pointer to
-        a stack, or access between the file's variables: where a kernel could change what is counted.
-        Needs bounds. Alone it is no sandbox: without pointers to local variables in the .cu file
-        (minillm/course/cuda_source.py) such a write can be one that g++ does not report
+    sealed : whether to stop a launch at the first index outside an array, write through a pointer
+        to a stack, or access between the file's variables: where a kernel could change what is
+        counted. Needs bounds. No sandbox by itself: a write through a pointer to a local variable
+        may be one that g++ does not report, so the .cu file must make none
     seed : of the order of threads and blocks
 
     Yields
