@@ -78,7 +78,7 @@ def run_grade(folder, out, name, fail_under, seed, variants, jobs, tier):
     check_out(out)
     assignment = detect(folder, name)
     with showing("grading", "submission", seconds=0) as progress:
-        grades, sandbox = grade_folder(
+        grades, isolation = grade_folder(
             assignment, folder, out, seed=seed, variants=variants, jobs=jobs, tier=tier,
             progress=progress,
         )  # fmt: skip
@@ -86,7 +86,7 @@ def run_grade(folder, out, name, fail_under, seed, variants, jobs, tier):
     rows += [(g.student, f"{g.earned:g}", f"{g.points:g}") for g in grades]
     click.echo(aligned(rows))
     click.echo(f"\n{assignment.name} {assignment.version}, seed {grades[0].seed}")
-    click.echo(f"isolation: {sandbox.isolation.sentence}")
+    click.echo(f"isolation: {isolation.sentence}")
     click.echo(f"feedback and tables: {out}")
     ours = inconclusive(grades)
     for (task, check), reason in ours.items():

@@ -38,13 +38,12 @@ def check_folder(folder, *, tasks=(), seed=PUBLIC_SEED, tier=None, progress=None
     assignment = load(table["assignment"])
     for name in tasks:
         assignment.task(name)
-    grader = Grader(assignment, Sandbox(assignment.packages, tier=tier), seed=seed)
-    plan = grader.plan(table["variant"])
-    files = read_files(folder, plan.modules.handed_in)
-    name = table.get("student") or "you"
-    grade = grader.grade(
-        name, files, variant=table["variant"], tasks=list(tasks) or None, progress=progress
-    )
+    variant, student = table["variant"], table.get("student") or "you"
+    with Sandbox(assignment.packages, tier=tier) as sandbox:
+        grader = Grader(assignment, sandbox, seed=seed)
+        files = read_files(folder, grader.plan(variant).modules.handed_in)
+        chosen = list(tasks) or None
+        grade = grader.grade(student, files, variant=variant, tasks=chosen, progress=progress)
     return grade, assignment
 
 

@@ -1,7 +1,7 @@
 """`minillm course grade`: a folder of submissions, on all cores; no result is half written."""
 
+import queue
 import secrets
-import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from minillm.course.submissions import find_submissions
 from minillm.course.variants import variant_of
 from minillm.errors import UserError
 
-__all__ = ["detect", "grade_folder"]
+__all__ = ["detect", "grade_folder", "inconclusive"]
 
 
 def grade_folder(
@@ -38,52 +38,60 @@ def grade_folder(
     Returns
     -------
     grades : list of Grade, in the order of the submissions
-    sandbox : Sandbox, whose isolation says what the grades rest on
+    isolation : Isolation, what the grades rest on
     """
     out = Path(out)
     seed = secrets.randbits(48) if seed is None else seed
-    sandbox = Sandbox(assignment.packages, tier=tier)
-    grader = Grader(assignment, sandbox, seed=seed)
-    handed_in = grader.plan(None).modules.handed_in
-    submissions = find_submissions(folder, handed_in, leave_out=[out])
-    zeros = []
-    for submission in submissions:
-        variant = variant_of(assignment, submission.student) if variants else {}
-        zeros.append(grader.grade(submission.student, submission.files, variant=variant, tasks=()))
-    write_zero(out, assignment, zeros, submissions)
-    workers = max(1, min(jobs or available_cores(), len(submissions)))
-    free = list(range(workers))
-    lock = threading.Lock()
+    with Sandbox(assignment.packages, tier=tier) as sandbox:
+        grader = Grader(assignment, sandbox, seed=seed)
+        modules = grader.plan().modules
+        submissions = find_submissions(folder, modules.handed_in, leave_out=[out])
+        zeros = []
+        for one in submissions:
+            variant = variant_of(assignment, one.student) if variants else {}
+            zeros.append(grader.grade(one.student, one.files, variant=variant, tasks=()))
+        write_zero(out, assignment, zeros, submissions)
+        workers = max(1, min(jobs or available_cores(), len(submissions)))
+        grades = list(zeros)
 
-    def work(index):
-        with lock:
-            worker = free.pop()
-        try:
-            submission, zero = submissions[index], zeros[index]
+        def work(index, worker):
+            one = submissions[index]
             grade = grader.grade(
-                submission.student, submission.files, variant=zero.variant, worker=worker
+                one.student, one.files, variant=zeros[index].variant, worker=worker
             )
-            write_student(out, assignment, grade, submission)
+            write_student(out, assignment, grade, one)
             return grade
-        finally:
-            with lock:
-                free.append(worker)
 
-    grades = list(zeros)
-    with ThreadPoolExecutor(workers) as pool:
-        running = {pool.submit(work, index): index for index in range(len(submissions))}
+        for done, (index, grade) in enumerate(_on_all_cores(work, len(submissions), workers), 1):
+            grades[index] = grade
+            if progress:
+                progress(done, len(submissions))
+        write_class(out, assignment, grades, submissions)
+        write_similarity(out, compare_class(submissions, modules, sandbox))
+        return grades, sandbox.isolation
+
+
+def _on_all_cores(work, count, workers):
+    """(index, work(index, worker)) for each index, as they get ready, by some workers."""
+    free = queue.SimpleQueue()
+    for worker in range(workers):
+        free.put(worker)
+
+    def one(index):
+        worker = free.get()
         try:
-            for done, future in enumerate(as_completed(running), 1):
-                grades[running[future]] = future.result()
-                if progress:
-                    progress(done, len(submissions))
-        except BaseException:
+            return work(index, worker)
+        finally:
+            free.put(worker)
+
+    with ThreadPoolExecutor(workers) as pool:
+        running = {pool.submit(one, index): index for index in range(count)}
+        try:
+            for future in as_completed(running):
+                yield running[future], future.result()
+        finally:
             for future in running:
                 future.cancel()
-            raise
-    write_class(out, assignment, grades, submissions)
-    write_similarity(out, compare_class(submissions, grader.plan(None).modules, sandbox))
-    return grades, sandbox
 
 
 def detect(folder, given=None):

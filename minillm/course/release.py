@@ -35,15 +35,15 @@ def release(assignment, folder, *, variant=None, student=None, tier=None, progre
         where a proof fails, or a file would be written over.
     """
     folder = Path(folder)
-    sandbox = Sandbox(assignment.packages, tier=tier)
+    with Sandbox(assignment.packages, tier=tier) as sandbox:
 
-    def grader_of(seed):
-        return Grader(assignment, sandbox, seed=seed, explained=False)
+        def grader_of(seed):
+            return Grader(assignment, sandbox, seed=seed, explained=False)
 
-    plan = grader_of(0).plan(variant)
-    files = texts(assignment, plan, student=student)
-    _refuse_to_overwrite(folder, files)
-    prove(assignment, grader_of, plan, files, progress=progress)
+        plan = grader_of(0).plan(variant)
+        files = texts(assignment, plan, student=student)
+        _refuse_to_overwrite(folder, files)
+        prove(assignment, grader_of, plan, files, progress=progress)
     if folder.exists():
         for name, text in files.items():
             if not (folder / name).exists():
