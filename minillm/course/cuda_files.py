@@ -22,7 +22,7 @@ BARRIER = ("__syncthreads", "(", ")", ";")
 
 
 def read(path):
-    """The text of a .cu file, by its path from the folder of its package: package/folder/file.cu."""
+    """The text of a .cu file, by its path from its package's folder: package/folder/file.cu."""
     package, _, rest = path.partition("/")
     spec = importlib.util.find_spec(package)
     folders = list(spec.submodule_search_locations or ()) if spec else []

@@ -7,6 +7,7 @@ be seen: other packages, and minillm itself wherever it is installed.
 
 import ast
 import functools
+import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -63,7 +64,10 @@ def packages_of(distributions):
 
 
 def emulator_files():
-    """{relative path: bytes} of what `import minillm_kernels.emulator` reads, and nothing else."""
+    """{relative path: bytes} of what `import minillm_kernels.emulator` reads, and nothing else.
+
+    Its scheduler is compiled here, once, rather than in each student's process.
+    """
     roots = {}
     for name in OURS:
         spec = importlib.util.find_spec(name)
@@ -106,6 +110,9 @@ def emulator_files():
     ):
         if path.is_file():
             add(path, "minillm_kernels")
+    runtime = Path(importlib.import_module(f"{EMULATOR}.build").build_runtime())
+    for path in (runtime, runtime.with_suffix(".json")):
+        files[f"minillm_kernels/emulator/built/{path.name}"] = path.read_bytes()
     return files
 
 
