@@ -29,6 +29,7 @@ There is no second copy of a solution: the manifest names modules of minillm and
     large = {"..." = [100], C = 1000}   # (the sizes at which its cost is measured)
     options = {eps = [1e-5, 0.1]}       # keyword arguments to draw from
     arguments = {targets = "(...) integers in [0, V)"}   # where the docstring does not say it
+    draw = {lstm = "stack"}             # a function of cases.py that draws an op's arguments
 
     [[task.check]]                      # ... or of one's own: see kinds.py
     name = "sums to one"
@@ -36,6 +37,10 @@ There is no second copy of a solution: the manifest names modules of minillm and
     title = "each row sums to one"
     points = 4
     make, drive, judge = "rows", "call", "sums"          # functions of cases.py and drive.py
+
+    causes = ["overwritten"]            # of a task that is handed out with a mistake in it, and
+    [[task.bug]]                        # what the mistake is: see bugs.py
+    function, right, wrong = "...", "...", "..."
 
     [[written]]
     question = "Markdown"
@@ -45,6 +50,7 @@ There is no second copy of a solution: the manifest names modules of minillm and
     [handout]
     imports = {"minillm.ops.flash_attention" = "scaled_dot_product_attention"}
     omit = {"minillm.tokenizers.bpe_simple" = ["train_simple"]}
+    give = ["minillm.models.gpt"]       # modules to hand out whole that no part imports
     allow = ["x = x + 1"]               # statements that a given file may share with a solution
 
     [variants]                          # one value each for a student, where they are asked for
@@ -57,6 +63,7 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from minillm.course.bugs import CAUSES, Bug
 from minillm.errors import UserError, require
 
 __all__ = ["Assignment", "Check", "Misconception", "Task", "Written", "load", "names", "parse"]
@@ -92,8 +99,11 @@ class Task:
     large: dict = field(default_factory=dict)
     options: dict = field(default_factory=dict)
     arguments: dict = field(default_factory=dict)
+    draw: dict = field(default_factory=dict)
     seconds: float = 10.0
     checks: tuple[Check, ...] = ()
+    bugs: tuple[Bug, ...] = ()
+    causes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -218,8 +228,8 @@ def parse(name, folder, table):
         variants=take("variants", dict, {}),
     )
     take.nothing_left()
-    unknown = assignment.handout.keys() - {"imports", "omit", "allow"}
-    require("handout", sorted(unknown), not unknown, "a table of imports, omit and allow")
+    unknown = assignment.handout.keys() - {"imports", "omit", "give", "allow"}
+    require("handout", sorted(unknown), not unknown, "a table of imports, omit, give and allow")
     unknown = assignment.variants.keys() - {task.name for task in tasks}
     require("variants", sorted(unknown), not unknown, "a table of tasks' names")
     return assignment
@@ -259,11 +269,21 @@ def _task(index, table):
         large=take("large", dict, {}),
         options=take("options", dict, {}),
         arguments=take("arguments", dict, {}),
+        draw=take("draw", dict, {}),
         seconds=take("seconds", (int, float), 10.0),
         checks=checks,
+        bugs=tuple(
+            Bug(entry("function", str), entry("right", str).strip(), entry("wrong", str).strip())
+            for entry in _each(f"task {name}: bug", take("bug", list, []))
+        ),
+        causes=tuple(take("causes", list, [])),
     )
     take.nothing_left()
     require(f"task {name}", "neither", task.points or checks, "points for an op, or checks")
+    if task.bugs or task.causes:
+        known = bool(task.bugs and task.causes) and set(task.causes) <= CAUSES.keys()
+        require(f"task {name}: causes", task.causes, known, f"of {', '.join(CAUSES)}, for a bug")
+        require(f"task {name}: parts", task.parts, len(task.parts) == 1, "one module for a bug")
     return task
 
 

@@ -9,7 +9,7 @@
 import ast
 import re
 
-from minillm.course import results, source
+from minillm.course import cuda_source, results, source
 from minillm.errors import UserError
 
 __all__ = ["prove", "solution_statements", "survivors"]
@@ -42,7 +42,7 @@ def prove(assignment, grader_of, plan, files, *, progress=None):
     starters = {name: files[name].encode() for name in plan.modules.handed_in}
     tell("what is handed out passes no check")
     grade = grader_of(SEEDS[0]).grade("starter", starters, variant=variant)
-    bugs = {task.name for task in assignment.tasks if getattr(task, "bugs", ())}
+    bugs = {task.name for task in assignment.tasks if task.bugs}
     for result in grade.results:
         wanted = (results.FAILS, results.CRASHED) if result.task in bugs else (results.STUB,)
         if result.status not in wanted:
@@ -72,12 +72,18 @@ def prove(assignment, grader_of, plan, files, *, progress=None):
 def solution_statements(assignment, modules):
     """The normalised statements of all solutions, but those that the manifest allows."""
     allowed = set(assignment.handout.get("allow", ()))
+    bugs = {task.name for task in assignment.tasks if task.bugs}
     found = set()
     for module in modules.all.values():
         names = [name for asked in module.functions.values() for name in asked]
-        if module.dotted.endswith(".cu"):
+        if module.cuda:
+            asked = names and not assignment.handout.get("omit", {}).get(module.dotted)
+            found |= cuda_source.statements(module.text) if asked else set()
             continue
-        found |= source.statements(module.text, names) if names else set()
+        statements = source.statements(module.text, names) if names else set()
+        if bugs & module.functions.keys():  # the mended statements alone are the solution
+            statements -= source.statements(modules.starter(module.flat), names)
+        found |= statements
     return found - allowed
 
 

@@ -11,6 +11,7 @@ import tokenize
 
 __all__ = [
     "SourceError",
+    "end_of_imports",
     "functions",
     "omit",
     "replace_functions",
@@ -38,6 +39,16 @@ def functions(text):
         elif isinstance(node, ast.ClassDef):
             found |= {f"{node.name}.{n.name}": n for n in node.body if isinstance(n, FUNCTION)}
     return found
+
+
+def end_of_imports(text):
+    """How many lines of a module its docstring and imports take."""
+    first, *rest = ast.parse(text).body
+    end = first.end_lineno
+    for node in rest:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            end = node.end_lineno
+    return end
 
 
 def source_of(text, name):
@@ -105,15 +116,24 @@ def rewrite_imports(text, names):
 
 
 def omit(text, names):
-    """The text without some functions, classes or constants, and without imports only they need."""
+    """The text without some functions, classes, constants or imported names.
+
+    Imports that only they need go too.
+    """
     tree = ast.parse(text)
     gone = [node for node in tree.body if _defines(node) & set(names)]
-    missing = set(names) - set().union(*map(_defines, gone))
+    imported = {
+        (alias.asname or alias.name).partition(".")[0]
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    missing = set(names) - set().union(*map(_defines, gone)) - imported
     if missing:
         raise SourceError(f"there is no {', '.join(sorted(missing))}")
     before = _used(tree)
     kept = ast.Module([node for node in tree.body if node not in gone], [])
-    unused = before - _used(kept)
+    unused = (before - _used(kept)) | (imported & set(names))
     lines = text.splitlines(keepends=True)
     for node in reversed(tree.body):
         if node in gone:
