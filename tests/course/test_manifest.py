@@ -19,6 +19,7 @@ name = "softmax"
 title = "Softmax"
 parts = ["minillm.ops.softmax"]
 points = 10
+prose = "p"
 """
 )
 
