@@ -11,6 +11,7 @@ a driver, a case and what to watch; its reply has the same number.
 
 import importlib
 import importlib.machinery
+import linecache
 import os
 import sys
 import types
@@ -42,6 +43,7 @@ def serve(setup, load):
         source = load("minillm.course.source") if setup["replace"] else None
         lines: dict = {}  # {file: {line after functions were replaced: the student's line}}
         sys.path_hooks.insert(0, _hook(plan["folder"], setup["replace"], source, lines))
+        sys.path_importer_cache.clear()
     except BaseException as error:
         _send(replies, f"{type(error).__name__}: {error}".encode())
         os._exit(4)
@@ -65,7 +67,7 @@ class _Child:
 
     def __init__(self, folder, names, lines, drivers, codec, watching):
         self.names, self.lines, self.drivers = names, lines, drivers
-        self.codec, self.watching, self.kept = codec, watching, {}
+        self.codec, self.watching, self.kept = codec, watching, {"folder": folder}
         self.files = {os.path.join(folder, f"{name}.py") for name in names}
 
     def modules(self, name):
@@ -145,6 +147,7 @@ def _hook(folder, replace, source, lines):
                 raise
             except (MemoryError, RecursionError):
                 raise SyntaxError(DEEP, (path, 1, 0, "")) from None
+            linecache.cache[path] = len(new), None, new.splitlines(keepends=True), path
             return new.encode()
 
         def source_to_code(self, data, path, **options):  # type: ignore[override]

@@ -74,7 +74,7 @@ class Process:
         try:
             ready = self.exchange(setup, seconds=START_SECONDS, most=1 << 16)
         except Fault as fault:
-            said = f": {self.text.strip()}" if self.text.strip() else ""
+            said = f" ({self.text.strip().splitlines()[-1]})" if self.text.strip() else ""
             self.end()
             raise HarnessError(f"a student's process did not start: {fault}{said}") from None
         except BaseException:

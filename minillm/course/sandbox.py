@@ -137,10 +137,10 @@ class Sandbox:
 
 def _make_site(packages):
     """The packages, and a temporary folder of links to them that stays while it is referred to."""
-    holder = tempfile.TemporaryDirectory(prefix="minillm-course-")
-    os.chmod(holder.name, 0o755)
     named = dict.fromkeys(["numpy", *(name for name in packages if name != sites.EMULATOR)])
     found = sites.packages_of(named)
+    holder = tempfile.TemporaryDirectory(prefix="minillm-course-")
+    os.chmod(holder.name, 0o755)
     for name, path in found.items():
         os.symlink(path, os.path.join(holder.name, name))
     if sites.EMULATOR in packages:

@@ -23,7 +23,7 @@ FIRST, LAST = 20000, 59999  # above people's and below 65536, which a container 
 
 _lock = threading.Lock()
 _free: list[int] = []
-_held: dict[int, socket.socket] = {}
+_held: dict[int, int] = {}  # {user: its socket}
 
 
 def take():
@@ -97,5 +97,5 @@ def _reserve(uid):
     except OSError:
         mark.close()
         return False
-    _held[uid] = mark
+    _held[uid] = mark.detach()
     return True
