@@ -72,6 +72,8 @@ def tokens(text):
         if match is None:
             raise CudaSourceError(f"line {row}: {text[position]!r} may not stand there")
         kind, piece = str(match.lastgroup), match[0]
+        if piece == "/" and text.startswith("/*", position):
+            raise CudaSourceError(f"line {row}: a comment that does not end")
         if kind not in ("space", "comment"):
             if piece == "#":
                 directive = True
