@@ -14,16 +14,13 @@ import dataclasses
 import numpy as np
 
 from minillm.models.gpt_step import reorder, start, step
-from minillm.ops import (
-    dropout,
-    embedding,
-    linear,
-    linear_cross_entropy,
-    transformer_block,
-)
 from minillm.ops._op import op
 from minillm.ops._params import pick, put_back
-from minillm.ops.transformer_block import NORMS
+from minillm.ops.dropout import dropout
+from minillm.ops.embedding import embedding
+from minillm.ops.linear import linear
+from minillm.ops.linear_cross_entropy import linear_cross_entropy
+from minillm.ops.transformer_block import NORMS, transformer_block
 
 __all__ = [
     "STATEFUL",

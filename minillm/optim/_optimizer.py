@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minillm.optim._check import check_setting
+from minillm.optim._setting import check_setting
 from minillm.optim.clip import global_norm
 from minillm.optim.pieces import PIECE, pieces, spread
 from minillm.tree import flatten, map_leaves

@@ -5,7 +5,7 @@ Left out: the decay of the learning rate, see schedules.py.
 
 import numpy as np
 
-from minillm.optim._check import check_setting
+from minillm.optim._setting import check_setting
 from minillm.optim._optimizer import Optimizer
 
 __all__ = ["Adagrad"]

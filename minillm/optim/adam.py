@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from minillm.optim._check import check_setting
+from minillm.optim._setting import check_setting
 from minillm.optim._optimizer import Optimizer
 
 __all__ = ["Adam", "AdamW"]

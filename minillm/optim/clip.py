@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from minillm.optim._check import check_setting
+from minillm.optim._setting import check_setting
 from minillm.optim.pieces import PIECE, pieces, spread
 from minillm.tree import leaves
 

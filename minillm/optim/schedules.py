@@ -6,7 +6,7 @@ is above 0; the cosine is Loshchilov & Hutter 2017 (arXiv:1608.03983, eq. 5) wit
 
 import math
 
-from minillm.optim._check import check_setting
+from minillm.optim._setting import check_setting
 
 __all__ = ["SCHEDULES", "constant", "cosine", "linear"]
 

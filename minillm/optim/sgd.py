@@ -6,7 +6,7 @@ multiplies the velocity, and does not enter it. Left out: dampening.
 
 import numpy as np
 
-from minillm.optim._check import check_setting
+from minillm.optim._setting import check_setting
 from minillm.optim._optimizer import Optimizer
 
 __all__ = ["SGD"]
