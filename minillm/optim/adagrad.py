@@ -5,8 +5,8 @@ Left out: the decay of the learning rate, see schedules.py.
 
 import numpy as np
 
-from minillm.optim._setting import check_setting
 from minillm.optim._optimizer import Optimizer
+from minillm.optim._setting import check_setting
 
 __all__ = ["Adagrad"]
 

@@ -8,8 +8,8 @@ import math
 
 import numpy as np
 
-from minillm.optim._setting import check_setting
 from minillm.optim._optimizer import Optimizer
+from minillm.optim._setting import check_setting
 
 __all__ = ["Adam", "AdamW"]
 

@@ -5,8 +5,8 @@ Left out: the centred variant.
 
 import numpy as np
 
-from minillm.optim._setting import check_setting
 from minillm.optim._optimizer import Optimizer
+from minillm.optim._setting import check_setting
 
 __all__ = ["RMSprop"]
 

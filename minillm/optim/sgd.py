@@ -6,8 +6,8 @@ multiplies the velocity, and does not enter it. Left out: dampening.
 
 import numpy as np
 
-from minillm.optim._setting import check_setting
 from minillm.optim._optimizer import Optimizer
+from minillm.optim._setting import check_setting
 
 __all__ = ["SGD"]
 
