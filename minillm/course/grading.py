@@ -12,7 +12,8 @@ from minillm.course.modules import Modules
 from minillm.course.outputs import write_class, write_student, write_zero
 from minillm.course.run import Grader
 from minillm.course.sandbox import Sandbox
-from minillm.course.similarity import compare_class, write_similarity
+from minillm.course.similarity import compare_class
+from minillm.course.similarity_page import write_similarity
 from minillm.course.submissions import find_submissions
 from minillm.course.variants import variant_of
 from minillm.errors import UserError
