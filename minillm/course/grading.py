@@ -68,7 +68,7 @@ def grade_folder(
             if progress:
                 progress(done, len(submissions))
         write_class(out, assignment, grades, submissions)
-        write_similarity(out, compare_class(submissions, modules, sandbox))
+        write_similarity(out, compare_class(submissions, modules))
         return grades, sandbox.isolation
 
 
