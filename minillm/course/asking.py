@@ -73,6 +73,11 @@ class Child:
         now = self._process.text if self._process else ""
         return (self._before + now)[: self.limits.printed]
 
+    @property
+    def pid(self):
+        """The number of the process, None while there is none."""
+        return self._process.popen.pid if self._process else None
+
     def ask(self, drive, case=None, *, watch=None, seconds=None, most=1 << 28):
         """What the driver of this name returns for a case; starts the process if there is none.
 

@@ -9,10 +9,15 @@ import inspect
 import numpy as np
 
 import minillm
+from minillm.course.variants import is_turned
 from minillm.gradcheck.docstring import ANY, documented
 from minillm.tree import map_leaves
 
-__all__ = ["OpCases"]
+__all__ = ["EDGES", "OpCases"]
+
+ABSENT = 0.25  # how often an optional argument, or the gradient of one of several outputs, is None
+GIVEN = 0.7  # how often a keyword argument is given; else its default holds
+EDGES = ("ones", "no leading", "some ones", "more leading", "square")
 
 
 class OpCases:
@@ -23,13 +28,15 @@ class OpCases:
     op : the reference
     flat : str, the module's name in the student's folder
     task : Task, whose `arguments` and `options` add to the docstring
-    defaults : {keyword: value}, a variant's: the student's function has them as its defaults
+    defaults : {parameter: value}, a variant's: the student's function has these defaults of
+        keywords, and reads these layouts of matrices
+    own : function own(rng, size, large) -> (args, kwargs) of cases.py, where a docstring does not
+        do; its floats may be float64, whatever is asked for
     """
 
-    def __init__(self, op, flat, task, defaults=None):
-        self.op, self.flat = op, flat
+    def __init__(self, op, flat, task, defaults=None, own=None):
+        self.op, self.flat, self.own = op, flat, own
         self.name = op.__name__
-        self.defaults = dict(defaults or {})
         parameters = inspect.signature(op).parameters
         self.positional = [p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
         self.optional = [name for name in self.positional if parameters[name].default is None]
@@ -39,66 +46,110 @@ class OpCases:
             for name, p in parameters.items()
             if name in self.positional or p.default is p.empty or name in said
         }
-        found = documented(op) | documented(_saying(op, said))
+        found = documented(_with_all(op)) | documented(_saying(op, said))
         self.arrays = {path: a for path, a in found.items() if path.partition(".")[0] in needed}
-        self.options = {
-            k: v for k, v in task.options.items() if k in parameters and k not in self.defaults
-        }
+        self.options = {k: v for k, v in task.options.items() if k in parameters}
+        variant = dict(defaults or {})
+        self.defaults = {k: v for k, v in variant.items() if k not in self.positional}
+        self.turned = [
+            name
+            for name in self.positional
+            if name in variant and is_turned(_text(found[name]), variant[name])
+        ]
 
     @property
     def gradients(self):
         return [f"d{name}" for name in self.positional]
 
-    def draw(self, rng, size, *, dtype=np.float64, leading=(1, 3), large=None, none=True):
+    def draw(self, rng, size, *, dtype=np.float64, edge=None, large=None, none=True):
         """One case.
 
         Parameters
         ----------
         rng : numpy.random.Generator
         size : int from 1, about the largest dimension
-        leading : (least, most + 1), how many dimensions `...` stands for
+        edge : one of EDGES, which shapes are wanted; None for dimensions that all differ
         large : {letter: int, "...": list of int}, sizes that are wanted instead
-        none : bool, whether an optional argument may be None
+        none : bool, whether an optional argument, or a part of dout, may be None
         """
-        sizes = self._sizes(rng, size, leading) | {
+        if self.own:
+            args, kwargs = self.own(rng, size, large)
+            args = map_leaves(lambda x: x if x.dtype.kind != "f" else x.astype(dtype), args)
+        else:
+            args, kwargs = self._documented(rng, size, dtype, edge, large, none)
+        with minillm.backend("numpy"):
+            out, _ = self.op(*args, **self.defaults | kwargs)
+        case = {
+            "module": self.flat,
+            "function": self.name,
+            "args": self._turn(args, self.positional),
+            "kwargs": kwargs,
+            "gradients": self.gradients,
+            "names": self.positional,
+        }
+        dout = map_leaves(lambda x: self._values(rng, x.shape, size, dtype), out)
+        return case | {"dout": self._with_gaps(rng, dout) if none and size > 1 else dout}
+
+    def _with_gaps(self, rng, dout):
+        """An upstream gradient of several outputs, of which some get None: a gradient of zero."""
+        if isinstance(dout, dict):
+            return {key: self._part(rng, part) for key, part in dout.items()}
+        if isinstance(dout, list | tuple):
+            return type(dout)(self._part(rng, part) for part in dout)
+        return dout
+
+    def _part(self, rng, part):
+        return None if rng.random() < ABSENT else self._with_gaps(rng, part)
+
+    def _documented(self, rng, size, dtype, edge, large, none):
+        """(args, kwargs) of the shapes that the docstring gives."""
+        sizes = self._sizes(rng, size, edge) | {
             key: tuple(value) if key == "..." else (value,) for key, value in (large or {}).items()
         }
-        absent = {name for name in self.optional if none and size > 1 and rng.random() < 0.25}
+        often = 1.0 if edge == "no leading" else ABSENT if none and size > 1 else 0.0
+        absent = {name for name in self.optional if rng.random() < often}
         values: dict = {}
         for path, array in self.arrays.items():
             if path.partition(".")[0] not in absent:
                 _place(values, path, self._array(rng, array, sizes, size, dtype))
         kwargs = {
-            key: choices[int(rng.integers(len(choices)))] for key, choices in self.options.items()
+            key: choices[int(rng.integers(len(choices)))]
+            for key, choices in self.options.items()
+            if rng.random() < GIVEN
         }
         kwargs |= {key: value for key, value in values.items() if key not in self.positional}
-        case = {
-            "module": self.flat,
-            "function": self.name,
-            "args": [values.get(name) for name in self.positional],
-            "kwargs": kwargs,
-            "gradients": self.gradients,
-            "names": self.positional,
-        }
-        with minillm.backend("numpy"):
-            out, _ = self.op(*case["args"], **self.defaults | kwargs)
-        return case | {"dout": map_leaves(lambda x: self._values(rng, x.shape, size, dtype), out)}
+        return [values.get(name) for name in self.positional], kwargs
 
     def for_reference(self, case):
-        """The same case for the reference, whose defaults are its own."""
-        return case | {"kwargs": self.defaults | case["kwargs"]}
+        """The same case for the reference, whose defaults and layouts are its own."""
+        args = self._turn(case["args"], self.positional)
+        return case | {"args": args, "kwargs": self.defaults | case["kwargs"]}
 
-    def _sizes(self, rng, size, leading):
+    def for_student(self, answer):
+        """The reference's answer as it is expected of a student, in the layout of the variant."""
+        values = self._turn(list(answer.values()), [name[1:] for name in answer])
+        return dict(zip(answer, values, strict=True))
+
+    def _turn(self, arrays, names):
+        pairs = zip(arrays, names, strict=True)
+        return [np.ascontiguousarray(x.T) if name in self.turned else x for x, name in pairs]
+
+    def _sizes(self, rng, size, edge):
         letters = dict.fromkeys(
             letter
             for array in self.arrays.values()
             for letter in [d.letter for d in array.dimensions] + [array.below]
             if letter and letter != "..." and not letter.isdecimal()
         )
-        count = int(rng.integers(*leading))
-        if any(a.dimensions == (ANY,) and a.kind == "float" for a in self.arrays.values()):
-            count = max(count, 1)
-        drawn = 1 + rng.permutation(len(letters) + count + size)[: len(letters) + count]
+        least = int(any(a.dimensions == (ANY,) and a.kind == "float" for a in self.arrays.values()))
+        usual = int(rng.integers(1, 3))
+        count = {"no leading": least, "more leading": 3, "some ones": 2}.get(edge, usual)
+        n = len(letters) + count
+        drawn = 1 + rng.permutation(n + size)[:n]
+        if edge in ("ones", "square"):
+            drawn[:] = 1 if edge == "ones" else 3
+        elif edge == "some ones":
+            drawn[rng.permutation(n)[: max(1, n // 2)]] = 1
         found = {letter: (int(n),) for letter, n in zip(letters, drawn, strict=False)}
         return found | {"...": tuple(int(n) for n in drawn[len(letters) :])}
 
@@ -119,6 +170,19 @@ class OpCases:
         """Off zero and off any initial value; of few digits where a person may read them."""
         values = 1.5 * rng.standard_normal(shape) + 0.3
         return np.asarray(values.round(1) if size < 3 else values, dtype)
+
+
+def _text(array):
+    """A documented shape as text: (C, 4K)."""
+    sizes = [f"{d.factor if d.factor > 1 else ''}{d.letter}" for d in array.dimensions]
+    return f"({', '.join(sizes)})"
+
+
+def _with_all(op):
+    """A function with op's docstring, where `(C,) or None` is (C,): whether it is None is drawn."""
+    stand_in = _saying(op, {})
+    stand_in.__doc__ = (inspect.getdoc(op) or "").replace(" or None", "")
+    return stand_in
 
 
 def _saying(op, arguments):

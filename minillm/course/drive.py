@@ -30,11 +30,15 @@ def call(modules, kept, case):
 
 
 def forward(modules, kept, case):
-    """An op's output; the cache is kept under case["keep"], where there is such a key."""
-    out, cache = _function(modules, case)(*case["args"], **case["kwargs"])
-    if "keep" in case:
-        kept[case["keep"]] = cache
-    return _named(case, out)
+    """An op's output. Under case["keep"] its cache is kept, until a later case's "forget" has it.
+
+    With "changed" among the case's keys, also the arguments that the call wrote to, by position.
+    """
+    args = case["args"]
+    before = _copied(args) if "changed" in case else None
+    out, cache = _function(modules, case)(*args, **case["kwargs"])
+    _keep(kept, case, (cache, args))
+    return _named(case, out) | _changed(before, args)
 
 
 def pair(modules, kept, case):
@@ -47,11 +51,35 @@ def pair(modules, kept, case):
 def calls(modules, kept, case):
     """The second of two calls on the same arrays, which lie with gaps between their elements.
 
-    A function that writes to its inputs is found out by the second answer.
+    With "written", the positions of what a call wrote to, dout coming after the arguments.
     """
-    case = case | {"args": [_strided(x) for x in case["args"]]}
+    arrays = [_strided(x) for x in [*case["args"], case["dout"]]]
+    case = case | {"args": arrays[:-1], "dout": arrays[-1]}
+    before = [_bytes(x) for x in arrays]
     pair(modules, kept, case)
-    return pair(modules, kept, case)
+    result = pair(modules, kept, case)
+    written = [i for i, x in enumerate(arrays) if _bytes(x) != before[i]]
+    return result | ({"written": written} if written else {})
+
+
+def gaps(modules, kept, case):
+    """One call on arrays that lie with gaps between their elements."""
+    return pair(modules, kept, case | {"args": [_strided(x) for x in case["args"]]})
+
+
+def twice(modules, kept, case):
+    """The second of two calls on the same arrays, without gaps; "changed" has those written to."""
+    arrays = [*case["args"], case["dout"]]
+    before = _copied(arrays)
+    pair(modules, kept, case)
+    return pair(modules, kept, case) | _changed(before, arrays)
+
+
+def _bytes(x):
+    """What a nest of arrays holds."""
+    if isinstance(x, dict | list | tuple):
+        return [_bytes(child) for child in (x.values() if isinstance(x, dict) else x)]
+    return x.tobytes() if isinstance(x, np.ndarray) else None
 
 
 def _strided(x):
@@ -67,24 +95,60 @@ def _strided(x):
 
 
 def put(modules, kept, case):
-    """Keep a case for `timed_forward` and `timed_backward`, and import its module."""
-    kept["case"] = case
+    """Import a module, so that `timed_forward` need not."""
     _function(modules, case)
-    return None
 
 
 def timed_forward(modules, kept, case):
-    f = _function(modules, kept["case"])
-    out, kept["cache"] = f(*kept["case"]["args"], **kept["case"]["kwargs"])
+    """An op's output; the cache is kept for `timed_backward`."""
+    out, cache = _function(modules, case)(*case["args"], **case["kwargs"])
+    kept["timed"] = case, cache
     return {"out": out}
 
 
 def timed_backward(modules, kept, case):
-    f = _function(modules, kept["case"])
-    return _named(kept["case"], None, f.backward(kept["case"]["dout"], kept["cache"]))
+    before, cache = kept["timed"]
+    return _named(before, None, _function(modules, before).backward(case["dout"], cache))
 
 
 def backward(modules, kept, case):
-    """An op's gradients, from the cache that `forward` kept under case["keep"]."""
+    """An op's gradients, from the cache that `forward` kept under case["keep"].
+
+    With "changed" among the case's keys, also what it wrote to: forward's arguments, then dout.
+    """
     f = _function(modules, case)
-    return _named(case, None, f.backward(case["dout"], kept[case["keep"]]))
+    cache, args = kept["caches"][case["keep"]]
+    arrays = [*args, case["dout"]]
+    before = _copied(arrays) if "changed" in case else None
+    return _named(case, None, f.backward(case["dout"], cache)) | _changed(before, arrays)
+
+
+def _keep(kept, case, what):
+    """Keep what a later request asks for by its key: not more than a few."""
+    caches = kept.setdefault("caches", {})
+    for key in case.get("forget", ()):
+        caches.pop(key, None)
+    if "keep" in case:
+        while len(caches) >= 32:
+            caches.pop(next(iter(caches)))
+        caches[case["keep"]] = what
+
+
+def _copied(arrays):
+    return [np.array(x) if isinstance(x, np.ndarray) else None for x in arrays]
+
+
+def _changed(before, arrays):
+    """{"changed": {position: array}} of those that are not what they were before."""
+    if before is None:
+        return {}
+    pairs = enumerate(zip(before, arrays, strict=True))
+    return {
+        "changed": {i: x for i, (b, x) in pairs if b is not None and x.tobytes() != b.tobytes()}
+    }
+
+
+def with_cause(modules, kept, case):
+    """What another driver returns, and the cause that the student's file names."""
+    cause = getattr(modules(case["module"]), "CAUSE", None)
+    return {"cause": cause, "answer": globals()[case["drive"]](modules, kept, case["case"])}

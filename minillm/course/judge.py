@@ -21,19 +21,21 @@ def tolerance(dtype):
     return ROUNDINGS.get(name, 2**9) * float(np.finfo(name).eps)
 
 
-def difference(expected, came, inputs=None):
+def difference(expected, came, inputs=None, whole=None):
     """What is wrong with an answer, in one line, or None.
 
     Parameters
     ----------
     expected, came : trees
     inputs : {name: array}, to say so where an input came back as the answer
+    whole : tree, of which `expected` is a part: what is small beside it is measured by it
     """
     structure = _structure("", expected, came)
     if structure:
         return structure
     answer = dict(_named(came))
-    largest = max([_largest(x) for _, x in _named(expected)], default=0.0)
+    sizes = [_largest(x) for tree in (expected, whole) for _, x in _named(tree)]
+    largest = max(sizes, default=0.0)
     for name, x in _named(expected):
         problem = _array(name or "the result", x, answer[name], SHARE * largest)
         if problem:
@@ -121,7 +123,21 @@ def _array(name, expected, came, floor):
     at = np.unravel_index(int(off.argmax()), off.shape)
     place = f"[{', '.join(map(str, at))}]" if at else ""
     of = f" ({int(wrong.sum())} of {wrong.size} elements are wrong)" if wrong.size > 1 else ""
-    return f"{name}{place} is {came[at]:.6g}, expected {expected[at]:.6g}{of}"
+    return f"{name}{place} is {_pair(came[at], expected[at])}{of}"
+
+
+def _pair(came, expected):
+    """Two numbers with as many digits as it takes to tell them apart."""
+    if expected.dtype.kind != "f" or came.dtype.kind == "b":
+        return f"{came}, expected {expected}"
+    for digits in (6, 9, 12, 17):
+        texts = f"{came:.{digits}g}", f"{expected:.{digits}g}"
+        if texts[0] != texts[1]:
+            break
+    near = digits > 6 and expected.dtype == np.float64
+    return f"{texts[0]}, expected {texts[1]}" + (
+        ", nearer than a slip but no rounding" if near else ""
+    )
 
 
 def _largest(x):

@@ -2,17 +2,18 @@
 
 forward    the output of an op is the reference's
 gradient   one gradient is (`of` names the parameter)
+pair       the output and all gradients together
 edges      outputs and gradients where a dimension is 1, or there are no leading ones
 calls      float32 stays float32, gaps in memory do no harm, a second call gives the same
 cost       the backward of an op on many elements takes less than 50 times its forward; what
            counts gradients holds only where this holds, or a numerical gradient would pass
+cause      a file with a mistake names it, and is mended: the check named `of` holds, see bugs.py
 custom     `make`, `drive` and `judge` name functions of the assignment's cases.py and drive.py
 """
 
 import importlib.util
 import inspect
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,8 +21,8 @@ from typing import Any
 import numpy as np
 
 import minillm
-from minillm.course import drive
-from minillm.course.draw import OpCases
+from minillm.course import bugs, cuda_files, drive
+from minillm.course.draw import EDGES, OpCases
 from minillm.course.judge import difference
 from minillm.course.watching import watched
 from minillm.errors import UserError
@@ -31,6 +32,7 @@ __all__ = ["Reference", "Runnable", "runnables"]
 SIZES = (1, 2, 3, 4, 6)  # of the cases that a check draws, small ones first
 FEWEST = 20_000  # elements of the first argument, in a check of cost
 SHARES = {"forward": 0.3, "gradient": 0.4, "edges": 0.1, "calls": 0.1, "cost": 0.1}
+OF_OPS = (*SHARES, "pair")
 
 
 class Reference:
@@ -43,6 +45,8 @@ class Reference:
 
     def __call__(self, flat):
         """The module of minillm that has this name in a student's folder."""
+        if self.modules.all[flat].cuda:
+            return cuda_files.as_reference(self.modules.all[flat].text)
         return importlib.import_module(self.modules.all[flat].dotted)
 
     def drive(self, name, case, watch=None):
@@ -108,13 +112,22 @@ class Runnable:
     seconds: float = 10.0
     settings: dict = field(default_factory=dict)
 
+    @property
+    def draws(self):
+        """Whose cases these are: all that measure an op's cost share them."""
+        return f"cost of {self.op.name}" if self.timed and self.op else self.name
+
 
 def runnables(assignment, task, reference, variant=None):
     """The checks of one task, as Runnables."""
     ops = _ops(assignment, task, reference, variant or {})
     entries = [(c.name, c.kind, c.title, c.points, c.settings, c.visibility) for c in task.checks]
     entries += _usual(task, ops)
-    return [_runnable(task, ops, reference, *entry) for entry in entries]
+    made: dict[str, Runnable] = {}
+    for entry in entries:
+        build = _cause if entry[1] == "cause" else _runnable
+        made[entry[0]] = build(task, made if entry[1] == "cause" else ops, reference, *entry)
+    return list(made.values())
 
 
 def _ops(assignment, task, reference, variant):
@@ -124,7 +137,8 @@ def _ops(assignment, task, reference, variant):
         flat = dotted.rpartition(".")[2]
         function = getattr(reference(flat), flat, None) if flat in reference.modules.all else None
         if callable(getattr(function, "backward", None)):
-            found.append(OpCases(function, flat, task, variant.get(task.name)))
+            own = reference.function(task.draw[flat]) if flat in task.draw else None
+            found.append(OpCases(function, flat, task, variant.get(task.name), own))
     return found
 
 
@@ -174,8 +188,8 @@ def _runnable(task, ops, reference, name, kind, title, points, settings, visibil
         return _custom(task, reference, shared, title, settings)
     by_name = {op.name: op for op in ops}
     op = by_name.get(settings.get("op", ops[-1].name if ops else ""))
-    if op is None or kind not in SHARES:
-        known = ", ".join([*SHARES, "custom"])
+    if op is None or kind not in OF_OPS:
+        known = ", ".join([*OF_OPS, "cause", "custom"])
         raise UserError(f"task {task.name}: check {name}: kind {kind!r}; known for an op: {known}")
     return _of_op(task, reference, op, kind, shared, title, settings)
 
@@ -187,7 +201,7 @@ def _of_op(task, reference, op, kind, shared, title, settings):
 
     def make(rng, size):
         if kind == "edges":
-            return op.draw(rng, size, leading=(0, 4)) if size > 1 else op.draw(rng, 1)
+            return op.draw(rng, size, edge=EDGES[size - 1])
         if kind == "calls":
             dtype = np.float32 if size == 1 else np.float64
             return op.draw(rng, 3, dtype=dtype)
@@ -198,14 +212,15 @@ def _of_op(task, reference, op, kind, shared, title, settings):
             return case
         return op.draw(rng, size)
 
-    def expected(case, driver="pair"):
+    def expected(case):
         case = op.for_reference(case)
         wide = _widened(case)
         result, _ = reference.drive("pair", wide if kind == "calls" else case)
-        return _narrowed(result, case) if kind == "calls" else result
+        return op.for_student(_narrowed(result, case) if kind == "calls" else result)
 
     titles = {
         "forward": f"the output of {op.name}",
+        "pair": f"the output of {op.name} and its gradients",
         "gradient": f"d{of}, the gradient of {of}",
         "edges": f"{op.name} where a dimension is 1, with none or many leading ones",
         "calls": f"{op.name} of float32, of arrays with gaps in memory, twice of the same",
@@ -216,18 +231,45 @@ def _of_op(task, reference, op, kind, shared, title, settings):
 
     def judge(case, expected, came):
         inputs = dict(zip(case["names"], case["args"], strict=True)) | {"dout": case["dout"]}
+        whole = expected
         if pick:
             expected, came = _picked(expected, pick), _picked(came, pick)
-        return difference(expected, came, inputs)
+        if kind == "calls" and isinstance(came, dict) and came.get("written"):
+            return _written([*case["names"], "dout"], came["written"])
+        return difference(expected, came, inputs, whole)
 
     cost = None
-    if kind in ("gradient", "edges", "calls") and large_sizes(task, op):
+    if kind in ("gradient", "pair", "edges", "calls") and large_sizes(task, op):
         own = shared | {"name": f"cost of {op.name}", "points": 0}
         cost = _of_op(task, reference, op, "cost", own, "", {})
     return Runnable(
-        **shared, title=title or titles[kind], cost=cost, make=make, drive=drivers.get(kind, "pair"),
+        **shared, title=title or titles[kind], cost=cost, make=make,
+        drive=drivers.get(kind, "pair"),
         expected=expected, judge=judge, watch=watch, pick=pick, timed=kind == "cost", op=op,
-        sizes={"cost": (5,), "calls": (1, 2, 3)}.get(kind, SIZES),
+        sizes={"cost": (5,), "calls": (1, 2, 3), "edges": (1, 2, 3, 4, 5)}.get(kind, SIZES),
+    )  # fmt: skip
+
+
+def _cause(task, made, reference, name, kind, title, points, settings, visibility):
+    """The check that a file names its mistake, where another check of it holds."""
+    mended = made.get(settings.get("of", ""), next(iter(made.values()), None))
+    if mended is None or not task.bugs:
+        raise UserError(
+            f"task {task.name}: check {name}: cause follows a check of a task with bugs"
+        )
+    module = task.parts[0].rpartition(".")[2]
+
+    def make(rng, size):
+        return {"module": module, "drive": mended.drive, "case": mended.make(rng, size)}
+
+    def expected(case):
+        return mended.expected(case["case"])
+
+    return Runnable(
+        task.name, name, title or "the cause is named, of a file that is mended", points,
+        visibility, make=make, drive="with_cause", expected=expected,
+        judge=bugs.cause_judge(task.causes, mended.judge), sizes=mended.sizes,
+        seconds=mended.seconds, settings=settings,
     )  # fmt: skip
 
 
@@ -251,8 +293,23 @@ def _custom(task, reference, shared, title, settings):
 
 
 def _picked(tree, names):
-    """Some entries of an answer; an answer that is no dict is left to the judge."""
-    return {n: tree[n] for n in names if n in tree} if isinstance(tree, dict) else tree
+    """The entries of an answer at some paths, through lists; the judge sees where there is none."""
+    if isinstance(tree, list | tuple):
+        return [_picked(child, names) for child in tree]
+    if not isinstance(tree, dict):
+        return tree
+    found = {}
+    for head, _, rest in (name.partition(".") for name in names):
+        if head in tree:
+            found[head] = _picked(tree[head], (rest,)) if rest else tree[head]
+    return found
+
+
+def _written(names, places):
+    """What is wrong where a call wrote to arrays at some places; the places are a mere claim."""
+    known = [name for i, name in enumerate(names) if isinstance(places, list) and i in places]
+    what = " and ".join(known) or "an argument"
+    return f"{what} was written to: what a caller gave must stay as it is"
 
 
 def _widened(case):
@@ -283,18 +340,6 @@ def _narrowed(tree, case):
         return np.asarray(x, dtype) if floats else x
 
     return narrow(tree)
-
-
-def reference_seconds(run: Runnable, reference, case):
-    """How long the reference's forward takes on a case, the best of three."""
-    assert run.op is not None
-    case = run.op.for_reference(case)
-    best = float("inf")
-    for _ in range(3):
-        start = time.perf_counter()
-        reference.drive("forward", case)
-        best = min(best, time.perf_counter() - start)
-    return best
 
 
 def _own_module(assignment, name):

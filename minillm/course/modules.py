@@ -1,7 +1,8 @@
 """Which files an assignment hands out, and what stands in them: reference, stub, or given whole.
 
 In a student's folder the modules lie side by side under the last part of their name:
-minillm.ops.layer_norm is layer_norm.py, and minillm.ops._op is the shim that stands for it.
+minillm.ops.layer_norm is layer_norm.py, and minillm.ops._op is the shim that stands for it. A part
+that ends in .cu is a file of CUDA C, by its path: see cuda_files.py.
 """
 
 import ast
@@ -11,7 +12,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from minillm.course import source
+from minillm.course import bugs, cuda_files, source
+from minillm.course.cuda_source import KERNEL
+from minillm.course.variants import set_variant
 from minillm.errors import UserError
 
 __all__ = ["Module", "Modules"]
@@ -42,8 +45,12 @@ class Module:
         return not self.functions
 
     @property
+    def cuda(self):
+        return self.dotted.endswith(".cu")
+
+    @property
     def file(self):
-        return f"{self.flat}.py"
+        return f"{self.flat}.cu" if self.cuda else f"{self.flat}.py"
 
 
 class Modules:
@@ -52,7 +59,7 @@ class Modules:
     Parameters
     ----------
     assignment : Assignment
-    variant : {task: {keyword: value}}, other defaults of keyword arguments
+    variant : {task: {parameter: value}}, other defaults and layouts, see variants.py
     """
 
     def __init__(self, assignment, variant=None):
@@ -64,8 +71,8 @@ class Modules:
                 found = chosen or _op_pair(dotted)
                 asked.setdefault(dotted, {})[task.name] = found
         self.all = {
-            dotted.rpartition(".")[2]: Module(
-                dotted, dotted.rpartition(".")[2], self._text(dotted), asked.get(dotted, {})
+            _flat(dotted): Module(
+                dotted, _flat(dotted), self._text(dotted), asked.get(dotted, {})
             )
             for dotted in self._closure(asked)
         }
@@ -111,9 +118,15 @@ class Modules:
             later = [
                 name
                 for owner, names in module.functions.items()
-                if owner != task and owner not in done
+                if owner not in done and (owner != task or module.file not in handed_in)
                 for name in names
             ]
+            if module.cuda:
+                if task in module.functions and module.file in handed_in:
+                    files[f"{module.flat}.py"] = cuda_files.as_module(
+                        module.file, handed_in[module.file], module.text, self._omitted(module)
+                    )
+                continue
             rest = self._stubbed(module, later)
             if task in module.functions and module.file in handed_in:
                 files[module.file] = handed_in[module.file]
@@ -129,19 +142,33 @@ class Modules:
                 files[module.file] = rest
         return files, replace
 
+    def _omitted(self, module):
+        return tuple(self.assignment.handout.get("omit", {}).get(module.dotted, ()))
+
     def _stubbed(self, module, names):
         bodies = {}
+        if module.cuda:
+            (task,) = module.functions
+            return cuda_files.starter(module.text, task, self._omitted(module))
         for task in self.assignment.tasks:
+            if task.bugs and set(module.functions.get(task.name, ())) & set(names):
+                text = bugs.with_cause(self._text(module.dotted, solved=False), "")
+                return bugs.broken(text, task.bugs)
             for name in module.functions.get(task.name, ()):
                 if name in names:
                     bodies[name] = _stub_lines(module, task, name)
         return source.stub(module.text, bodies) if bodies else module.text
 
-    def _text(self, dotted):
-        """A module's text as it is handed out: flat imports, a variant's defaults."""
+    def _text(self, dotted, solved=True):
+        """A module's text as it is handed out: flat imports, a variant's defaults.
+
+        With `solved` one that has a mistake names its cause.
+        """
         if dotted == OP:
             return _shim()
         text = _read(dotted)
+        if dotted.endswith(".cu"):
+            return text
         leave_out = self.assignment.handout.get("omit", {}).get(dotted, [])
         if leave_out:
             text = source.omit(text, leave_out)
@@ -150,10 +177,13 @@ class Modules:
                 _op_pair(dotted)[:1] if dotted in self.assignment.task(task).parts else ()
             ):
                 for parameter, value in defaults.items():
-                    if _has_default(text, name, parameter):
-                        text = source.set_default(text, name, parameter, value)
+                    text = set_variant(text, name, parameter, value)
         imports = {name: self._instead(name).rpartition(".")[2] for name in _imported(dotted, text)}
-        return source.rewrite_imports(text, imports)
+        text = source.rewrite_imports(text, imports)
+        for task in self.assignment.tasks:
+            if solved and task.bugs and dotted in task.parts:
+                text = bugs.with_cause(text, task.causes[0])
+        return text
 
     def _instead(self, dotted):
         """The module that stands in the place of another: as the manifest has it, or itself."""
@@ -162,17 +192,17 @@ class Modules:
     def _closure(self, asked):
         """The modules that are asked for, and all of ours that they import, in a settled order."""
         found: dict[str, None] = {}
-        left = list(asked)
+        left = [*asked, *self.assignment.handout.get("give", ())]
         flat_names: dict[str, str] = {}
         while left:
             dotted = left.pop(0)
             if dotted in found:
                 continue
-            flat = dotted.rpartition(".")[2]
+            flat = _flat(dotted)
             if flat_names.setdefault(flat, dotted) != dotted:
                 raise UserError(f"{flat_names[flat]} and {dotted} would both be {flat}.py")
             found[dotted] = None
-            if dotted == OP:
+            if dotted == OP or dotted.endswith(".cu"):
                 continue
             text = _read(dotted)
             leave_out = self.assignment.handout.get("omit", {}).get(dotted, [])
@@ -220,21 +250,20 @@ def _name(decorator):
     return getattr(decorator, "id", getattr(decorator, "attr", ""))
 
 
+def _flat(dotted):
+    """A module's name in a student's folder."""
+    return Path(dotted).stem if dotted.endswith(".cu") else dotted.rpartition(".")[2]
+
+
 def _op_pair(dotted):
+    if dotted.endswith(".cu"):
+        return (KERNEL,)
     name = dotted.rpartition(".")[2]
     pair = (name, f"{name}_backward")
     missing = set(pair) - source.functions(_read(dotted)).keys()
     if missing:
         raise UserError(f"{dotted} has no {sorted(missing)[0]}: name its functions")
     return pair
-
-
-def _has_default(text, function, parameter):
-    try:
-        source.set_default(text, function, parameter, None)
-    except source.SourceError:
-        return False
-    return True
 
 
 def _imported(dotted, text):
@@ -269,6 +298,8 @@ def _origin(dotted):
 
 @functools.cache
 def _read(dotted):
+    if dotted.endswith(".cu"):
+        return cuda_files.read(dotted)
     return Path(_origin(dotted)).read_text(encoding="utf-8")
 
 

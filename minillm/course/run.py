@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from minillm.course import drive, explain, results
-from minillm.course.kinds import Reference, Runnable, reference_seconds, runnables
+from minillm.course.cost import measured
+from minillm.course.kinds import Reference, Runnable, runnables
 from minillm.course.modules import Modules
 from minillm.course.results import CheckResult, Grade
-from minillm.course.sandbox import Child, Fault, Limits
+from minillm.course.sandbox import Fault, Limits
 
 __all__ = ["Grader", "Plan"]
 
@@ -27,9 +28,6 @@ STATUS = {
     "time": results.TIME,
     "memory": results.MEMORY,
 }
-TIMES = 50  # what a backward may take, in forwards (a derived one takes two or three)
-SHORTEST = 0.002  # seconds: below that a forward cannot be timed through a pipe
-SLOWEST = 10  # times the reference's forward: a slow forward does not buy time for the backward
 
 
 @dataclass
@@ -160,8 +158,8 @@ class Grader:
 
         def cost(plan, run, child, seed):
             if run.op.name not in costs:
-                costs[run.op.name] = _measured(plan, run.cost or run, child, seed)
-            return _judged(run, *costs[run.op.name])
+                costs[run.op.name] = measured(plan, run.cost or run, child, seed)
+            return _judged(run, costs[run.op.name])
 
         if run.timed:
             return self._guarded(plan, run, child, cost)
@@ -184,7 +182,13 @@ class Grader:
     def _cases(self, plan, run, child, seed):
         for size in run.sizes:
             case, expected = plan.answer(run, seed, size)
-            came = child.ask(run.drive, case, seconds=run.seconds)
+            try:
+                came = child.ask(run.drive, case, seconds=run.seconds)
+            except Fault as fault:
+                if fault.kind != "raised" or not self.explained:
+                    raise
+                printed, detail = child.printed, explain.failure(plan, run, child, case, seed)
+                return _result(run, results.CRASHED, fault.message, f"{printed}\n{detail}".strip())
             problem = run.judge(case, expected, came)
             if problem:
                 detail = ""
@@ -194,55 +198,16 @@ class Grader:
         return _result(run, results.HOLDS)
 
 
-def _measured(plan, run, child, seed):
-    """What backward costs on many elements: (case, expected, came, what is wrong or None).
-
-    A numerical gradient needs a forward for each element. Measured here, around the pipe, for the
-    child's own clock could be set to anything. What a call returns is read within its time, so that
-    none can be put off.
-    """
-    (size,) = run.sizes
-    case, expected = plan.answer(run, seed, size)
-    child.ask("put", case)
-    forward = min(_clocked(child, "timed_forward", run.seconds)[0] for _ in range(3))
-    counted = min(forward, SLOWEST * reference_seconds(run, plan.reference, case))
-    most = TIMES * max(counted, SHORTEST)
-    came, backward, at_least = None, run.seconds, "at least "
-    try:
-        backward, came = _clocked(child, "timed_backward", run.seconds)
-        at_least = ""
-        for _ in range(2):  # a busy machine is no reason
-            if backward > most:
-                backward = min(backward, _clocked(child, "timed_backward", run.seconds)[0])
-    except Fault as fault:
-        if fault.kind != "time" or run.seconds < most:
-            raise
-    problem = None
-    if backward > most:
-        elements = sum(x.size for x in case["args"] if isinstance(x, np.ndarray))
-        times = backward / max(counted, SHORTEST)
-        problem = (
-            f"backward took {at_least}{backward:.2g} s for {elements:,} elements, {at_least}"
-            f"{times:.0f} times its forward: a derived gradient takes a few times, and less than "
-            f"{TIMES} times is asked"
-        )
-    return case, {**expected, "out": None}, came, problem
-
-
-def _judged(run, case, expected, came, problem):
+def _judged(run, cost):
     """The result of a check by what was measured; it looks at its own gradients alone."""
-    if problem:
-        return _result(run, results.FAILS, problem)
-    wrong = run.judge(case, expected, came)
+    if cost.fault:
+        raise cost.fault
+    if cost.problem:
+        return _result(run, results.FAILS, cost.problem)
+    wrong = run.judge(cost.case, cost.expected, cost.came)
     if wrong:
         return _result(run, results.FAILS, f"on many elements: {wrong}")
     return _result(run, results.HOLDS)
-
-
-def _clocked(child: Child, name, seconds):
-    start = time.perf_counter()
-    came = child.ask(name, None, seconds=seconds)
-    return time.perf_counter() - start, came
 
 
 def _handed_in(modules, task, files):
