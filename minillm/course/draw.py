@@ -4,6 +4,7 @@ A case is a tree that crosses the pipe: module, function, args, kwargs, dout, an
 gradients. `size` bounds its dimensions, so that the first case that fails is a small one.
 """
 
+import copy
 import inspect
 
 import numpy as np
@@ -60,6 +61,12 @@ class OpCases:
     @property
     def gradients(self):
         return [f"d{name}" for name in self.positional]
+
+    def drawn_by(self, own):
+        """The same op with another function that draws its arguments."""
+        other = copy.copy(self)
+        other.own = own
+        return other
 
     def draw(self, rng, size, *, dtype=np.float64, edge=None, large=None, none=True):
         """One case.

@@ -7,10 +7,12 @@ edges      outputs and gradients where a dimension is 1, or there are no leading
 calls      float32 stays float32, gaps in memory do no harm, a second call gives the same
 cost       the backward of an op on many elements takes less than 50 times its forward; what
            counts gradients holds only where this holds, or a numerical gradient would pass
+           what is said of an op takes arguments that `draw`, of cases.py, draws, where it is named
 cause      a file with a mistake names it, and is mended: the check named `of` holds, see bugs.py
 custom     `make`, `drive` and `judge` name functions of the assignment's cases.py and drive.py
 """
 
+import copy
 import importlib.util
 import inspect
 import sys
@@ -191,10 +193,15 @@ def _runnable(task, ops, reference, name, kind, title, points, settings, visibil
     if op is None or kind not in OF_OPS:
         known = ", ".join([*OF_OPS, "cause", "custom"])
         raise UserError(f"task {task.name}: check {name}: kind {kind!r}; known for an op: {known}")
+    if "draw" in settings:
+        op = copy.copy(op)
+        op.own = reference.function(settings["draw"])
     return _of_op(task, reference, op, kind, shared, title, settings)
 
 
 def _of_op(task, reference, op, kind, shared, title, settings):
+    if "draw" in settings:
+        op = op.drawn_by(reference.function(settings["draw"]))
     names = [op.name, f"{op.name}_backward"]
     watch = {"functions": names, "names": list(task.chain)} if task.chain else None
     of = settings.get("of")
