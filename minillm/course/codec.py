@@ -10,8 +10,10 @@ NumPy: their text is sent there.
 """
 
 import base64
+import collections
 import io
 import json
+import math
 import zipfile
 
 import numpy as np
@@ -19,6 +21,9 @@ import numpy as np
 __all__ = ["CodecError", "decode", "encode"]
 
 DEEPEST = 40
+TREE = 1 << 24  # bytes of JSON: Python's objects take twenty times as much
+NAMES = 1 << 23  # bytes of the archive's list of members
+ALIKE = 32  # keys of one hash: numbers can be chosen so that all of a dict's collide
 KINDS = "biufc"  # bool, integers, floats, complex
 
 
@@ -36,6 +41,8 @@ def encode(tree):
     """
     arrays: dict[str, np.ndarray] = {}
     text = json.dumps(_plain(tree, arrays, 0)).encode()
+    if len(text) > TREE:
+        raise CodecError(f"more than {TREE >> 20} MB without its arrays")
     arrays["tree"] = np.frombuffer(text, np.uint8)
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
@@ -51,15 +58,25 @@ def decode(data, most=1 << 28):
         for anything that `encode` does not make.
     """
     try:
+        # the last record, at the very end as NumPy writes it, says how long the list of members is
+        if data[-22:-18] != b"PK\5\6" or b"PK\6\7" in data[-42:-22]:
+            raise CodecError("no plain archive")
+        if int.from_bytes(data[-10:-6], "little") > NAMES:
+            raise CodecError("too many members")
         with zipfile.ZipFile(io.BytesIO(data)) as members:
             infos = members.infolist()
             if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
                 raise CodecError("a compressed member")
             if sum(info.file_size for info in infos) > most:
                 raise CodecError(f"more than {most} bytes")
+            for info in infos:
+                _check_header(members, info)
         with np.load(io.BytesIO(data), allow_pickle=False) as found:
             arrays = {name: found[name] for name in found.files}
-        tree = json.loads(arrays.pop("tree").tobytes())
+        text = arrays.pop("tree").tobytes()
+        if len(text) > TREE:
+            raise CodecError(f"more than {TREE >> 20} MB without its arrays")
+        tree = json.loads(text)
         if any(array.dtype.kind not in KINDS for array in arrays.values()):
             raise CodecError("an array that holds no numbers")
         return _tree(tree, arrays, 0)
@@ -67,6 +84,16 @@ def decode(data, most=1 << 28):
         raise
     except Exception as error:  # whatever damaged bytes make of zipfile, NumPy and json
         raise CodecError(f"no message: {type(error).__name__}") from None
+
+
+def _check_header(members, info):
+    """Refuse an array that claims more than comes: NumPy would take the memory first."""
+    with members.open(info) as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise CodecError("an array of another format")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        if math.prod(shape) * dtype.itemsize > info.file_size:
+            raise CodecError("an array that is cut off")
 
 
 def _plain(value, arrays, depth):
@@ -125,5 +152,16 @@ def _tree(value, arrays, depth):
     if kind == "bytes":
         return base64.b64decode(inside)
     if kind == "dict":
-        return dict(children(pair) for pair in inside)
-    return {"list": list, "tuple": tuple, "set": set}[kind](children(inside))
+        return dict(_hashable([children(pair) for pair in inside], lambda pair: pair[0]))
+    if kind == "set":
+        return set(_hashable(children(inside), lambda child: child))
+    return {"list": list, "tuple": tuple}[kind](children(inside))
+
+
+def _hashable(entries, key):
+    """The entries, unless so many of their keys share a hash that a dict of them takes hours."""
+    if len(entries) > ALIKE:
+        hashes = collections.Counter(hash(key(entry)) for entry in entries)
+        if max(hashes.values()) > ALIKE:
+            raise CodecError("keys that share a hash")
+    return entries
