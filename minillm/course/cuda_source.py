@@ -125,8 +125,10 @@ def statements(text):
     for token in tokens(text[start:end]):
         if token.directive:
             continue
+        value = depth or (piece and piece[-1] == "=")  # x = {}; is one statement
         depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(token.text, 0)
-        if not (token.text in ("{", "}", ";") and depth == 0):
+        depth += {"{": 1, "}": -1}.get(token.text, 0) if value else 0
+        if not (token.text in ("{", "}", ";") and depth == 0) or (value and token.text == "}"):
             piece.append(token.text)
             head = piece[0] in ("for", "if", "while") and token.text == ")"
             if not (head and depth == 0):
