@@ -105,13 +105,20 @@ def replace_functions(text, sources):
 
 
 def rewrite_imports(text, names):
-    """The text with the modules that it imports from renamed, {dotted name: new name}."""
+    """The text with the modules that it imports from renamed, {dotted name: new name}.
+
+    Where another module's namesake stands in for a module's, it keeps the name that it is used by.
+    """
     lines = text.splitlines(keepends=True)
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and node.module in names:
-            line = lines[node.lineno - 1]
+            line, new = lines[node.lineno - 1], names[node.module]
             old = re.compile(rf"from\s+{re.escape(node.module)}\s+import")
-            lines[node.lineno - 1] = old.sub(f"from {names[node.module]} import", line, count=1)
+            line = old.sub(f"from {new} import", line, count=1)
+            namesake = node.module.rpartition(".")[2]
+            if new != namesake:
+                line = re.sub(rf"(import .*?)\b{namesake}\b", rf"\g<1>{new} as {namesake}", line)
+            lines[node.lineno - 1] = line
     return "".join(lines)
 
 
