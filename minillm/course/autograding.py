@@ -67,7 +67,7 @@ def grade_one(assignment, root, tier="uid"):
             grader = Grader(assignment, sandbox, seed=seed)
             names = grader.plan().modules.handed_in
             submission = read_submission(root / "submission", names, student="submission")
-            notes = submission.notes
+            notes = submission.remarks
             write_text(path, results_json(assignment, zero, notes, NOT_ENDED))
             grade = grader.grade(submission.student, submission.files)
         write_text(path, results_json(assignment, grade, notes))

@@ -183,11 +183,11 @@ def _written(assignment):
         parts.append(f"### Question {index}: ___ of {number(question.points)} points")
         parts.append(question.question)
         rows = [
-            ("", number(row.get("points", 0)), str(row.get("text", "")).replace("|", "\\|"))
+            (str(row.get("text", "")).replace("|", "\\|"), "", f"of {number(row.get('points', 0))}")
             for row in question.rubric
         ]
         if rows:
-            parts.append(_table(("Given", "Points", "For"), rows, "-:", "-:"))
+            parts.append(_table(("For", "Given", "Points"), rows, "-:"))
     return parts
 
 

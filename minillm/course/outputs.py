@@ -41,14 +41,14 @@ def write_zero(out, assignment, zeros, submissions):
         folder = _made(out / submission.folder)
         for name in ("feedback.md", "feedback.html"):  # of an earlier run
             (folder / name).unlink(missing_ok=True)
-        write_text(folder / "results.json", results_json(assignment, zero, submission.notes))
+        write_text(folder / "results.json", results_json(assignment, zero, submission.remarks))
     write_class(out, assignment, zeros, submissions)
 
 
 def write_student(out, assignment, grade, submission):
     """One student's feedback and results.json."""
     folder = _made(Path(out) / submission.folder)
-    notes = submission.notes
+    notes = submission.remarks
     write_text(folder / "feedback.md", markdown(assignment, grade, notes))
     write_text(folder / "feedback.html", page(assignment, grade, notes))
     write_text(folder / "results.json", results_json(assignment, grade, notes))
@@ -57,7 +57,7 @@ def write_student(out, assignment, grade, submission):
 def write_class(out, assignment, grades, submissions):
     """The files about all students; may be written again as more is known."""
     out = _made(Path(out))
-    notes = {submission.student: submission.notes for submission in submissions}
+    notes = {submission.student: submission.remarks for submission in submissions}
     write_text(out / "grades.csv", grades_csv(grades, notes))
     write_bytes(out / "junit.xml", junit_xml(assignment, grades))
     write_text(out / "summary.md", summary(assignment, grades, notes))

@@ -54,6 +54,12 @@ class Submission:
     missing: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def remarks(self):
+        """The notes, and before them what is missing: for the student and the instructor."""
+        missing = [f"not handed in: {', '.join(self.missing)}"] if self.missing else []
+        return missing + self.notes
+
 
 def find_submissions(folder, names, leave_out=()):
     """All submissions in a folder, in natural order.

@@ -218,7 +218,8 @@ def test_feedback_teaches(assignment):
         assert "What does" in text
     text = markdown(assignment, grade, ["mlp.py is not asked for"])
     assert "| dx, the gradient of x | does not hold | 0 of 4 |" in text
-    assert r"- mlp.py is not asked for" in text
+    assert "- mlp.py is not asked for" in text
+    assert "| names the null space |  | of 3 |" in text
     # no hints for what holds
     assert "nudge" not in markdown(assignment, graded())
 
@@ -362,6 +363,17 @@ def test_all_files_are_there(assignment, tmp_path):
         "alice/feedback.html", "alice/feedback.md", "alice/results.json",
         "grades.csv", "junit.xml", "summary.md",
     ]  # fmt: skip
+
+
+def test_a_missing_file_is_told_to_student_and_instructor(assignment, tmp_path):
+    (person,) = handed_in("alice")
+    person.missing, person.notes = ["softmax.py"], ["not asked for, not read: notes.txt"]
+    write_student(tmp_path, assignment, graded(), person)
+    write_class(tmp_path, assignment, [graded()], [person])
+    for name in ("alice/feedback.md", "alice/feedback.html", "grades.csv", "summary.md"):
+        assert "not handed in: softmax.py" in (tmp_path / name).read_text(), name
+    table = validate((tmp_path / "alice" / "results.json").read_text())
+    assert "not handed in: softmax.py" in table["output"]
 
 
 def test_a_place_that_cannot_be_written_is_the_users_mistake(assignment, tmp_path):
