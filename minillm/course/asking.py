@@ -199,7 +199,9 @@ class Child:
         self._folder = tempfile.TemporaryDirectory(
             prefix="minillm-course-", ignore_cleanup_errors=True
         )
-        os.chmod(self._folder.name, 0o711)
+        if uid:  # another student's process is neither this user nor in this group
+            os.chown(self._folder.name, 0, uid)
+            os.chmod(self._folder.name, 0o710)
         paths = [
             os.path.join(os.path.realpath(self._folder.name), x) for x in ("student", "scratch")
         ]

@@ -158,9 +158,12 @@ def _enter_jail(plan):
             _bind(path, root + path)
     for name, path in plan["packages"].items():
         _bind(path, f"{root}{PACKAGES}/{name}")
-    for path in plan["hidden"]:
-        if os.path.isdir(root + path):
-            _mount("tmpfs", root + path, "tmpfs", RDONLY | NOSUID | NODEV, "size=4k,mode=755")
+    for path in plan["read"]:
+        real = os.path.realpath(path)
+        for name in plan["hidden"]:
+            target = root + path + name[len(real) :]
+            if (name + "/").startswith(real + "/") and os.path.isdir(target):
+                _mount("tmpfs", target, "tmpfs", RDONLY | NOSUID | NODEV, "size=4k,mode=755")
     for name in ("null", "zero", "random", "urandom"):
         _bind(f"/dev/{name}", f"{root}/dev/{name}", device=True)
     _fill(plan, root + FOLDER)

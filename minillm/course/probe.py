@@ -75,22 +75,22 @@ class Isolation:
     @property
     def sentence(self):
         """What holds, and plainly what does not."""
-        kept = ["another user's number"] if self.uid else []
-        kept += ["no files but those of the assignment"] if self.files else []
+        kept = ["no files but those of the assignment"] if self.files else []
         kept += ["no network"] if self.network else []
         kept += ["no further processes"] if self.processes else []
-        gaps = [] if self.files else ["a student's code can read every file that you can"]
+        gaps = [] if self.files else ["it can read every file that its user can"]
         gaps += [] if self.network else ["it can use the network"]
         gaps += [] if self.processes else ["it can start processes that outlive it"]
         if not self.memory:
-            gaps.append("it can open the grader's memory")
+            gaps.append("it can open the grader's memory, or end the grader")
         elif not self.uid:
-            gaps.append("it runs as the same user as the grader, whose memory it may find a way to")
-        text = "A student's process has " + (", ".join(kept) if kept else "no isolation")
+            gaps.append("it may find a way to the memory of a grader that is the same user")
+        text = f"A student's code runs as {'another' if self.uid else 'the same'} user"
+        if kept:
+            text += " with " + (", ".join(kept[:-1]) + " and " if kept[1:] else "") + kept[-1]
         if gaps:
-            text += "; but " + "; ".join(gaps)
-        if not self.uid or not self.memory or not self.files:
-            text += ". Good for a self-check; for marks, grade as root on Linux or in a container"
+            text += "; but " + ", and ".join(gaps)
+            text += ": good for a self-check; for marks, grade as root on Linux or in a container"
         return text + "."
 
 

@@ -210,10 +210,8 @@ class _Clock:
             raise Fault("time", f"no answer within {self.seconds:g} s of CPU time")
         most = 4 * self.seconds + 2
         if now - self.begin - (queued - self.queued) > most:
-            text = (
-                f"no answer within {most:g} s, in which it used {cpu - self.cpu:.1f} s of CPU time"
-            )
-            raise Fault("time", text)
+            used = f", in which it used {cpu - self.cpu:.1f} s of CPU time" if cpu else ""
+            raise Fault("time", f"no answer within {most:g} s{used}")
 
     def cpu_seconds(self):
         """CPU time since the start, to the nanosecond where the system counts so."""

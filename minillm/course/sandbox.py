@@ -136,7 +136,7 @@ class Sandbox:
 
 
 def _make_site(packages):
-    """The packages, and a temporary folder of links to them that stays while it is referred to."""
+    """The packages, and a temporary folder of links to them."""
     named = dict.fromkeys(["numpy", *(name for name in packages if name != sites.EMULATOR)])
     found = sites.packages_of(named)
     holder = tempfile.TemporaryDirectory(prefix="minillm-course-")

@@ -7,6 +7,7 @@ signal no other student's.
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import threading
@@ -31,9 +32,10 @@ def take():
     with _lock:
         if _free:
             return _free.pop()
-        used = set(_owners())
-        for uid in range(FIRST, LAST + 1):
-            if uid not in _held and uid not in used and not _has_account(uid) and _reserve(uid):
+        used = {owner for owner, _ in _processes()} | _held.keys()
+        start = random.SystemRandom().randint(FIRST, LAST)  # so do two containers' graders differ
+        for uid in (*range(start, LAST + 1), *range(FIRST, start)):
+            if uid not in used and not _has_account(uid) and _reserve(uid):
                 return uid
     raise OSError(f"every user from {FIRST} to {LAST} is taken")
 
@@ -76,10 +78,6 @@ def _processes():
                     text = file.read()
                 if b"\nState:\tZ" not in text:
                     yield int(text.split(b"\nUid:")[1].split(None, 1)[0]), int(name)
-
-
-def _owners():
-    return (owner for owner, _ in _processes())
 
 
 def _has_account(uid):

@@ -1,4 +1,4 @@
-"""What crosses the pipe: trees come back as they went; hostile bytes cost little and run nothing."""
+"""What crosses the pipe: trees come back as they went; hostile bytes cost little."""
 
 import io
 import json

@@ -1,10 +1,12 @@
 """Students' processes: what they answer, what they are kept from, and how they end."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -407,7 +409,8 @@ def test_isolation_is_what_a_process_found(sandbox):
         assert found.memory
     else:
         assert not found.uid
-        assert "same user as the grader" in found.sentence or "memory" in found.sentence
+        assert "runs as the same user" in found.sentence
+        assert "memory" in found.sentence
     assert found.sentence.endswith(".")
 
 
@@ -507,14 +510,14 @@ def test_files_are_written_in_the_scratch_folder_only(jailed, tmp_path):
     assert tried(jailed, "open('/dev/shm/x', 'w').write('')") != "done"
 
 
-def test_the_folders_go(jailed, tmp_path, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
+def test_the_folders_go(jailed, monkeypatch, request):
+    folder = tempfile.mkdtemp(prefix="minillm-test-")
+    request.addfinalizer(lambda: shutil.rmtree(folder))
+    os.chmod(folder, 0o755)  # without a jail the other user goes through it
+    monkeypatch.setattr("tempfile.tempdir", folder)
     body = "os.makedirs('deep/er')\nopen('deep/er/x', 'w').write('')\nos.chmod('deep', 0)"
     assert tried(jailed, body) == "done"
-    assert not [
-        name for name in os.listdir(tmp_path) if os.path.exists(tmp_path / name / "student")
-    ]
+    assert os.listdir(folder) == []
 
 
 def test_no_process_can_be_started(sandbox):
@@ -546,6 +549,22 @@ def f():
     assert uids.count(uid) == 0
 
 
+def test_a_jail_cannot_be_left(other_user):
+    """No namespace in which the process would be root, no link out of it, no way above its root."""
+    if other_user.isolation.files != "jail":
+        pytest.skip("no jail here: root may not mount")
+    body = "import ctypes\nif ctypes.CDLL(None).unshare(0x10000000) < 0: raise OSError"
+    assert tried(other_user, body) == "OSError"
+    assert tried(other_user, "os.chroot('/scratch')") == "PermissionError"
+    text = "import os\ndef f():\n    return sorted(os.listdir('/' + '../' * 50))\n"
+    there = set(run(other_user, text))
+    assert {"student", "packages", "scratch"} <= there
+    assert not {"proc", "root", "tmp", "work", "home", "sys", "var"} & there - {
+        Path(sys.base_prefix).parts[1]
+    }
+    assert tried(other_user, "os.symlink('/etc/passwd', 'x')\nopen('x').read()") != "done"
+
+
 def test_two_students_cannot_signal_one_another(other_user):
     text = (
         "import os\ndef f(pid):\n    try:\n        os.kill(pid, 9)\n    except OSError as error:\n"
@@ -556,7 +575,7 @@ def test_two_students_cannot_signal_one_another(other_user):
         other_user.child({"a.py": text}, drivers=DRIVERS) as other,
     ):
         other.ask("echo", 1)
-        pid = other._process.popen.pid
+        pid = other.pid
         name, uid = one.ask("call", (pid,))
         assert name in ("PermissionError", "ProcessLookupError")
         assert other.ask("call", (1,))[1] != uid
@@ -585,7 +604,7 @@ sandbox = Sandbox()
 text = "import time\\ndef f():\\n    time.sleep(1e9)"
 child = sandbox.child({{"a.py": text}}, drivers={DRIVERS!r})
 child.ask("echo", 1)
-print(child._process.popen.pid, flush=True)
+print(child.pid, flush=True)
 child.ask("call", ())
 """
     grader = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
