@@ -10,7 +10,18 @@ from minillm.course import results
 from minillm.course.manifest import Task
 from minillm.course.plain import fenced, inline, one_line
 
-__all__ = ["SAID", "Section", "headline", "markdown", "number", "sections", "words"]
+__all__ = [
+    "SAID",
+    "Section",
+    "headline",
+    "markdown",
+    "named",
+    "number",
+    "reason",
+    "sections",
+    "variant_text",
+    "words",
+]
 
 SAID = {  # a status in words, for the student
     results.HOLDS: "holds",
@@ -60,7 +71,9 @@ class Section:
         groups: dict[tuple, list] = {}
         for result in self.shown:
             if result.status not in quiet:
-                key = result.status, result.reason, result.detail
+                # what was printed grows from check to check, and is shown once
+                detail = result.detail if result.status == results.FAILS else ""
+                key = result.status, result.reason, detail
                 groups.setdefault(key, []).append(result)
         return [([result.title for result in group], group[0]) for group in groups.values()]
 
@@ -92,6 +105,13 @@ def sections(assignment, grade):
             )
         )
     return found
+
+
+def named(titles):
+    """The checks that a paragraph is about, in few words."""
+    if len(titles) > 3:
+        return f"{len(titles)} of these checks"
+    return "; ".join(one_line(title) for title in titles)
 
 
 def number(value):
@@ -165,7 +185,7 @@ def _task(section):
         rows.append((f"{count} not shown", "", f"{number(earned)} of {number(points)}"))
     parts.append(_table(("Check", "What happened", "Points"), rows, "-:"))
     for titles, result in section.to_explain:
-        parts.append(f"### {'; '.join(map(inline, titles))}: {inline(words(result))}")
+        parts.append(f"### {inline(named(titles))}: {inline(words(result))}")
         if result.reason or result.status == results.INCONCLUSIVE:
             parts.append(inline(reason(result), 800))
         if result.detail.strip():

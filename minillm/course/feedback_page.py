@@ -6,6 +6,7 @@ from html import escape
 from minillm.course import results
 from minillm.course.feedback import (
     headline,
+    named,
     number,
     reason,
     sections,
@@ -105,8 +106,7 @@ def _task(section):
         rows.append((f"{len(section.hidden)} not shown", "", shown))
     parts.append(_table(("Check", "What happened", "Points"), rows))
     for titles, result in section.to_explain:
-        named = "; ".join(one_line(title) for title in titles)
-        parts.append(f"<h3>{escape(named)}: {_status(result)}</h3>")
+        parts.append(f"<h3>{escape(named(titles))}: {_status(result)}</h3>")
         if reason(result):
             parts.append(f"<p>{escape(reason(result))}</p>")
         if result.detail.strip():

@@ -224,6 +224,18 @@ def test_feedback_teaches(assignment):
     assert "nudge" not in markdown(assignment, graded())
 
 
+def test_what_stops_every_check_is_told_once(assignment):
+    grade = graded()
+    grade.results = [
+        CheckResult("softmax", f"c{i}", f"check {i}", 1, results.CRASHED, "it stopped", "oh\n" * i)
+        for i in range(6)
+    ]
+    for text in (markdown(assignment, grade), page(assignment, grade)):
+        assert text.count("it stopped") == 1
+        assert "6 of these checks" in text
+        assert text.count("check 3") == 1
+
+
 class Page(HTMLParser):
     """Collects tags and attributes, and notes what is closed out of turn."""
 
