@@ -138,12 +138,9 @@ def _code(x):
     """A tree as Python code."""
     if isinstance(x, np.ndarray | np.generic):
         x = np.asarray(x)
-        empty = x.size == 0
-        inside = f"np.zeros({x.shape}" if empty else f"np.array({_nested(x)}"
-        usual = x.dtype in (np.float64, np.int64, np.bool_) and not (
-            empty and x.dtype != np.float64
-        )
-        return inside + (")" if usual else f", {'dtype=' if empty else ''}np.{x.dtype})")
+        inside = f"np.array({_nested(x)}" if x.size else f"np.zeros({x.shape}"
+        usual = x.dtype == np.float64 or (x.dtype in (np.int64, np.bool_) and x.size)
+        return inside + (")" if usual else f", np.{x.dtype})")
     if isinstance(x, dict):
         return "{" + ", ".join(f"{k!r}: {_code(v)}" for k, v in x.items()) + "}"
     if isinstance(x, list | tuple):
