@@ -28,7 +28,7 @@ CAUSES = {
     "overwritten": "an element is used more than once, and all but one of its gradients are lost",
     "missing_term": "one way by which an argument reaches the output is left out",
     "mask_forgotten": "what forward hid, dropped or clipped gets a gradient all the same",
-    "part_wrong": "one part of a gradient is wrong, one gate's or one head's, and the rest is right",
+    "part_wrong": "one part of a gradient is wrong, one gate's or head's, and the rest is right",
     "other_parameter": "a gradient is another parameter's, or made of another's value",
     "wrong_step": "a gradient belongs to another time step",
     "zero": "a gradient is zero",

@@ -1,5 +1,6 @@
 """Arguments of the attentions and of the block; the language that the model is trained on."""
 
+import itertools
 import zlib
 
 import numpy as np
@@ -244,7 +245,7 @@ def _loss(case, config, params):
     """The mean loss of the reference with these parameters, on new text of the same words."""
     text = case["text"]
     spaces = np.flatnonzero(text == 0)
-    words = {tuple(map(int, text[a + 1 : b])) for a, b in zip(spaces[:-1], spaces[1:], strict=True)}
+    words = {tuple(map(int, text[a + 1 : b])) for a, b in itertools.pairwise(spaces)}
     rng = np.random.default_rng(zlib.crc32(text.tobytes()))
     T = config.block_size
     rows = _written(rng, sorted(words), 200 * (T + 1)).reshape(200, T + 1)
