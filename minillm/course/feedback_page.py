@@ -1,7 +1,7 @@
 """A student's feedback as one HTML page: no script, nothing loaded, fit for phone and paper."""
 
 import re
-from html import escape
+from html import entities, escape
 
 from minillm.course import results
 from minillm.course.feedback import (
@@ -180,4 +180,18 @@ def _prose(text):
 def _marked(text):
     html = escape(clean(text).strip())
     html = re.sub(r"`([^`]+)`", r"<code>\1</code>", html)
+    html = re.sub(r"\$([^$]+)\$", lambda match: f"<i>{_formula(match[1])}</i>", html)
     return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", html)
+
+
+def _formula(tex):
+    r"""Short TeX as text, for a page that loads nothing: \hat x as an x with a hat, \times as ×."""
+    tex = re.sub(r"\\hat\s*{?(\w)}?", "\\1\N{COMBINING CIRCUMFLEX ACCENT}", tex)
+    tex = re.sub(r"\\frac\s*{([^{}]*)}\s*{([^{}]*)}", r"(\1)/(\2)", tex)
+    signs = {"cdot": "\N{MIDDLE DOT}", "partial": "\N{PARTIAL DIFFERENTIAL}"}
+
+    def sign(match):
+        name = match[1]
+        return escape(signs.get(name) or entities.html5.get(f"{name};", name))
+
+    return re.sub(r"\\([A-Za-z]+)", sign, tex).replace("{", "").replace("}", "")

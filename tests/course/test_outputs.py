@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -222,6 +223,13 @@ def test_feedback_teaches(assignment):
     assert "| names the null space |  | of 3 |" in text
     # no hints for what holds
     assert "nudge" not in markdown(assignment, graded())
+
+
+def test_a_formula_in_the_handout_is_readable_without_a_script(assignment):
+    written = assignment.written[0]
+    asked = dataclasses.replace(written, question=r"$\hat x$, $C \times C$, `a` < $\frac{1}{2}$")
+    text = page(dataclasses.replace(assignment, written=(asked,)), graded())
+    assert "<i>x\u0302</i>, <i>C × C</i>, <code>a</code> &lt; <i>(1)/(2)</i>" in text
 
 
 def test_what_stops_every_check_is_told_once(assignment):
