@@ -99,8 +99,8 @@ def _turned_words(text, function, parameter, documented, value):
             lines[at] = re.sub(rf"\b{parameter}\b", f"{parameter}.T", lines[at])
     head = ast.parse(text).body[0]
     words = "".join(lines[: head.end_lineno])
-    sentences = re.split(r"(?<=[.:])(?=\s)", words)
-    kept = "".join(s for s in sentences if documented not in s)
+    sentences = re.split(r"(?<=\.)(?=\s)", words)
+    kept = "".join(s[: len(s) - len(s.lstrip())] if documented in s else s for s in sentences)
     return re.sub(r"\n{3,}", "\n\n", kept) + "".join(lines[head.end_lineno :])
 
 
