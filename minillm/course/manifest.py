@@ -100,7 +100,7 @@ class Task:
     options: dict = field(default_factory=dict)
     arguments: dict = field(default_factory=dict)
     draw: dict = field(default_factory=dict)
-    seconds: float = 10.0
+    seconds: float = 4.0  # of CPU time, for each answer
     checks: tuple[Check, ...] = ()
     bugs: tuple[Bug, ...] = ()
     causes: tuple[str, ...] = ()
@@ -270,7 +270,7 @@ def _task(index, table):
         options=take("options", dict, {}),
         arguments=take("arguments", dict, {}),
         draw=take("draw", dict, {}),
-        seconds=take("seconds", (int, float), 10.0),
+        seconds=take("seconds", (int, float), 4.0),
         checks=checks,
         bugs=tuple(
             Bug(entry("function", str), entry("right", str).strip(), entry("wrong", str).strip())
