@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import secrets
 import sys
 import traceback
@@ -97,11 +98,9 @@ def main(arguments, here):
         if command == "--one" and len(rest) == 1:
             return grade_one(load(name), rest[0], tier)
         if command == "--folder":
-            from minillm.cli import main as commands
-
             options = ["--assignment", name, "--tier", tier]
             sys.argv = ["minillm", "course", "grade", *rest, *options]
-            return commands()
+            runpy.run_module("minillm", run_name="__main__")  # as the shell would; it exits
         if command == "--warm":
             zero_grade(load(name))
             with Sandbox(load(name).packages, tier="same") as sandbox:
