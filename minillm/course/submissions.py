@@ -30,8 +30,13 @@ DEEPEST = 3  # folders below a submission
 MOST_NOTES = 12
 MOODLE = re.compile(r"(?P<student>.+_\d+_assignsubmission_file)_(?P<name>.+)")
 ONLINE_TEXT = "_assignsubmission_onlinetext"
-CANVAS = re.compile(r"(?P<who>[^_]+)_(?:LATE_)?(?P<user>\d+)_(?P<attachment>\d+)_(?P<name>.+)")
+CANVAS = re.compile(
+    r"(?P<who>[^_]+)_(?P<late>LATE_)?(?P<user>\d+)_(?P<attachment>\d+)_(?P<name>.+)"
+)
 AGAIN = re.compile(r"-(\d{1,4})(?=\.\w+$)")
+# of os.open: wait for no pipe, follow no link; a system without them has neither
+FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+FLAGS |= getattr(os, "O_BINARY", 0)
 OUTPUTS = ("grades.csv", "junit.xml", "summary.md", "similarity.md", "similarity.csv")
 
 
@@ -79,7 +84,10 @@ def find_submissions(folder, names, leave_out=()):
     if not folder.exists():
         raise UserError(f"there is no folder {folder}")
     if not folder.is_dir():
-        raise UserError(f"{folder} is a file; expected the folder that holds the submissions")
+        unpack = " (unpack it first)" if folder.name.lower().endswith(ARCHIVES) else ""
+        raise UserError(
+            f"{folder} is a file; expected the folder that holds the submissions{unpack}"
+        )
     skipped = {os.path.realpath(path) for path in leave_out}
     groups: dict[str, list[tuple[str, Path]]] = {}
     try:
@@ -102,7 +110,7 @@ def find_submissions(folder, names, leave_out=()):
 
 def read_submission(path, names, student=None):
     """One submission: a folder or an archive."""
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     student = clean(path.name if student is None else student)
     submission = Submission(student, safe_name(student, OUTPUTS))
     return _fill(submission, [("", path)], tuple(names))
@@ -172,6 +180,9 @@ def _fill(submission, sources, names):
     found: list[tuple[str, str, object]] = []  # (folder, name, what reads it)
     notes = submission.notes
     for name, path in sources:
+        canvas = CANVAS.fullmatch(path.name) if name else None
+        if canvas and canvas["late"]:
+            notes.append("handed in late, says Canvas")
         found += _look(path, AGAIN.sub("", name), name, names, notes)
     files, others = _choose(found, names, notes)
     for name, readers in sorted(files.items()):
@@ -292,7 +303,7 @@ def _tried(reader, name, notes):
 
 def _read(path):
     """The bytes of a file, at most one more than is allowed; waits for no pipe, follows no link."""
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    handle = os.open(path, FLAGS)
     with open(handle, "rb") as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise ValueError("is no file")

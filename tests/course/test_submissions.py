@@ -112,7 +112,9 @@ def test_moodle_and_canvas_exports(handed_in):
     )
     found = {s.student: s for s in find_submissions(folder, NAMES)}
     assert list(found) == [f"{ann}_", "Bo Ek_12_assignsubmission_file", "coxcy_34", "daydi_35"]
-    assert all(s.files == GOOD and not s.notes for s in found.values()), found
+    assert all(s.files == GOOD for s in found.values()), found
+    assert [note for s in found.values() for note in s.notes] == ["handed in late, says Canvas"]
+    assert found["coxcy_34"].notes
     # Moodle takes feedback back in folders of these names
     assert found[f"{ann}_"].folder == f"{ann}_"
 
@@ -261,6 +263,9 @@ def test_wrong_folders_are_the_users_mistake(handed_in, tmp_path):
     handed_in({"linear.py": b"1"})
     with pytest.raises(UserError, match=r"linear\.py lies in it directly"):
         find_submissions(folder, NAMES)
+    (tmp_path / "all.zip").write_bytes(b"")
+    with pytest.raises(UserError, match="unpack it first"):
+        find_submissions(tmp_path / "all.zip", NAMES)
     with pytest.raises(UserError, match="is a file"):
         find_submissions(folder / "linear.py", NAMES)
 
