@@ -1,7 +1,5 @@
 """Arguments of what has no flat list of arrays."""
 
-import numpy as np
-
 
 def stack(rng, size, large):
     """x, state and params of a stack of recurrent layers of GRU cells."""
