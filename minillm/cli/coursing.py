@@ -94,8 +94,9 @@ def run_grade(folder, out, name, fail_under, seed, variants, jobs, tier):
     low = [g for g in grades if fail_under is not None and 100 * g.share < fail_under]
     if low:
         print(f"below {fail_under:g} %: {', '.join(g.student for g in low)}", file=sys.stderr)
-        return FAILED
-    return INCONCLUSIVE if ours else 0
+    if ours:  # before the rest: who is low may be so through our fault
+        return INCONCLUSIVE
+    return FAILED if low else 0
 
 
 def run_bundle(name, to):
