@@ -27,7 +27,7 @@ class Limits:
     ----------
     seconds : of CPU time for a request
     memory : bytes of address space
-    processes : that it may start
+    processes : that it may start, threads included
     printed : bytes on standard output and error together
     file_size : bytes of a file that it writes
     """
@@ -159,7 +159,8 @@ class Child:
             self.close()
             raise
         try:
-            return Process(setup, uid=uid, printed=self.limits.printed)
+            limits = self.limits
+            return Process(setup, uid=uid, printed=limits.printed, starts=limits.processes > 0)
         except BaseException:
             self.close()
             raise

@@ -8,8 +8,9 @@ signal no other student's.
 import contextlib
 import os
 import random
-import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -20,7 +21,21 @@ except ImportError:  # Windows
 
 __all__ = ["count", "end_all", "give_back", "take"]
 
-FIRST, LAST = 20000, 59999  # above people's and below 65536, which a container may not have
+FIRST, LAST = 20000, 39999  # above people's and below 65536, which a container may not have
+ASIDE = 20000  # from a user to the one that ends its processes, and that they cannot signal
+# The signal goes to whom the effective user may signal; root's would go to everybody.
+SWEEP = """
+import os, signal, sys
+uid, own = int(sys.argv[1]), int(sys.argv[2])
+os.setgroups([])
+os.setresgid(own, own, own)
+os.setresuid(own, uid, own)
+assert uid and own and os.getresuid() == (own, uid, own)
+try:
+    os.kill(-1, signal.SIGKILL)
+except ProcessLookupError:
+    pass
+"""
 
 _lock = threading.Lock()
 _free: list[int] = []
@@ -32,7 +47,7 @@ def take():
     with _lock:
         if _free:
             return _free.pop()
-        used = {owner for owner, _ in _processes()} | _held.keys()
+        used = {owner for owner, _, _ in _processes()} | _held.keys()
         start = random.SystemRandom().randint(FIRST, LAST)  # so do two containers' graders differ
         for uid in (*range(start, LAST + 1), *range(FIRST, start)):
             if uid not in used and not _has_account(uid) and _reserve(uid):
@@ -48,36 +63,53 @@ def give_back(uid):
 
 
 def end_all(uid, patience=5.0):
-    """Kill every process of a user until none is left; False if some outlive the patience."""
-    until = time.monotonic() + patience
-    while pids := [pid for owner, pid in _processes() if owner == uid]:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if time.monotonic() > until:
-            return False
+    """Kill every process of a user; whether the user can be given to another then.
+
+    One that keeps forking and ending is in no list for long. But a signal that its own user sends
+    to all meets every process at one moment, and a fork does not finish past it.
+
+    Raises
+    ------
+    OSError
+        when some outlive the patience.
+    """
+    sweep = [sys.executable, "-I", "-S", "-c", SWEEP, str(uid), str(uid + ASIDE)]
+    swept, begin = False, time.monotonic()
+    while True:
+        if not swept:
+            swept = subprocess.run(sweep, env={}, stdin=subprocess.DEVNULL).returncode == 0
+        there = [(pid, ended) for owner, pid, ended in _processes() if owner == uid]
+        for pid, _ in there:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)  # in a container we may be every orphan's parent
+        if swept and not there:
+            return True
+        waited = time.monotonic() - begin
+        if swept and waited > patience / 50 and all(ended for _, ended in there):
+            return False  # they have ended, unnoticed: the limit still counts them
+        if waited > patience:
+            raise OSError(f"processes of user {uid} cannot be killed")
         time.sleep(0.002)
-    return True
 
 
 def count(uid):
     """How many threads a user has, which is what its limit on processes counts."""
     threads = 0
-    for owner, pid in _processes():
+    for owner, pid, _ in _processes():
         with contextlib.suppress(OSError):
             threads += len(os.listdir(f"/proc/{pid}/task")) if owner == uid else 0
     return threads
 
 
 def _processes():
-    """(real user, process) of every process that has not ended; a zombie has."""
+    """(real user, process, whether it has ended and nobody noticed) of every process."""
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError):
                 with open(f"/proc/{name}/status", "rb") as file:
                     text = file.read()
-                if b"\nState:\tZ" not in text:
-                    yield int(text.split(b"\nUid:")[1].split(None, 1)[0]), int(name)
+                owner = int(text.split(b"\nUid:")[1].split(None, 1)[0])
+                yield owner, int(name), b"\nState:\tZ" in text
 
 
 def _has_account(uid):

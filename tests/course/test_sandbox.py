@@ -528,6 +528,11 @@ def test_no_process_can_be_started(sandbox):
     assert fault(sandbox, bomb).kind == "raised"
 
 
+def running(uid):
+    """How many processes of a user have not ended."""
+    return sum(owner == uid and not ended for owner, _, ended in uids._processes())
+
+
 def test_what_a_process_started_ends_with_it(other_user):
     """Also what went into a session of its own; and the limit holds."""
     text = """
@@ -545,8 +550,33 @@ def f():
     with other_user.child({"a.py": text}, drivers=DRIVERS, limits=Limits(processes=5)) as child:
         started, uid = child.ask("call", ())
         assert started == 5
-        assert uids.count(uid) == 6
-    assert uids.count(uid) == 0
+        assert running(uid) == uids.count(uid) == 6
+    assert running(uid) == 0
+
+
+def test_a_process_that_keeps_moving_is_caught(other_user):
+    """Each lives for a moment, and has a successor."""
+    text = """
+import os
+def f():
+    if os.fork() == 0:
+        os.setsid()
+        for fd in range(100):
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+        while True:
+            try:
+                if os.fork():
+                    os._exit(0)
+            except OSError:
+                pass
+    return os.getuid()
+"""
+    with other_user.child({"a.py": text}, drivers=DRIVERS, limits=Limits(processes=5)) as child:
+        uid = child.ask("call", ())
+    assert not any(running(uid) for _ in range(20))
 
 
 def test_a_jail_cannot_be_left(other_user):
