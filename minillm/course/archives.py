@@ -59,8 +59,6 @@ def _zip_members(path, notes):
                 continue
             if stat.S_ISLNK(info.external_attr >> 16):
                 notes.append(f"{info.filename} is a symbolic link, which is not followed")
-            elif info.flag_bits & 0x1:
-                notes.append(f"{info.filename} is encrypted")
             elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 notes.append(f"{info.filename} is compressed in a way that is not read here")
             else:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from minillm.course.gradescope import results_json
 from minillm.course.manifest import load
-from minillm.course.results import NOT_RUN, CheckResult, Grade
+from minillm.course.results import INCONCLUSIVE, NOT_RUN, CheckResult, Grade
 from minillm.course.run import Grader
 from minillm.course.sandbox import Sandbox
 from minillm.course.submissions import read_submission
@@ -60,7 +60,7 @@ def grade_one(assignment, root, tier="uid"):
     code : 0, or 4 where our side failed
     """
     root, seed = Path(root), secrets.randbits(48)
-    path, zero, notes = root / "results" / "results.json", zero_grade(assignment, seed=seed), []
+    path, zero = root / "results" / "results.json", zero_grade(assignment, seed=seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, results_json(assignment, zero, failed=NOT_ENDED))
     try:
@@ -72,10 +72,12 @@ def grade_one(assignment, root, tier="uid"):
             write_text(path, results_json(assignment, zero, notes, NOT_ENDED))
             grade = grader.grade(submission.student, submission.files)
         write_text(path, results_json(assignment, grade, notes))
-    except Exception:  # whatever it is, the student gets a valid file and the instructor the reason
+    except Exception:  # the student has the zero that stands there, the instructor the reason
         traceback.print_exc()
-        write_text(path, results_json(assignment, zero, notes, NOT_ENDED))
         return FAILED
+    for result in grade.results:
+        if result.status == INCONCLUSIVE:
+            print(f"ours to fix: {result.task}/{result.name}: {result.reason}")
     print(f"{grade.earned:g} of {grade.points:g} points; seed {seed}; {grade.isolation}")
     return DONE
 

@@ -6,6 +6,7 @@ import stat
 import struct
 import tarfile
 import time
+import tracemalloc
 import zipfile
 
 import pytest
@@ -244,6 +245,24 @@ def test_a_hostile_archive_costs_only_its_own_student(handed_in, tmp_path, name,
     assert zoe.files == {"linear.py": b"fine"}
     assert zoe.notes == []
     assert sorted(os.listdir(tmp_path)) == before
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_a_bomb_takes_no_memory(handed_in, kind):
+    zeros = b"\0" * (32 << 20)
+    made = {
+        "zip": zipped([("linear.py", zeros)], compression=zipfile.ZIP_DEFLATED),
+        "tar.gz": tarred([("linear.py", zeros)]),
+    }
+    folder = handed_in({f"bomb.{kind}": made[kind]})
+    tracemalloc.start()
+    try:
+        submission = only(folder)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert submission.notes == ["linear.py has more than 256 KB, and is not taken"]
+    assert peak < 4 << 20
 
 
 def test_a_folder_of_very_many_files_is_not_walked_through(handed_in, monkeypatch):
