@@ -138,3 +138,11 @@ def test_the_rest_of_the_file_is_not_run():
     new = "@print\n@triton.jit\ndef forward_kernel("
     found = results(TRITON, TRITON, ("@triton.jit\ndef forward_kernel(", new))
     assert not failing(found)
+
+
+def test_an_error_in_a_kernel_names_its_line():
+    old = "peak = tl.full([BLOCK]"
+    text = grader().plan().modules.all[TRITON].text
+    line = text[: text.index(old)].count("\n") + 1
+    found = results(TRITON, TRITON, (old, "peak = tl.full([BLOCK, 3]"))
+    assert f"line {line}: ValueError: Shape element" in found["values"][1]

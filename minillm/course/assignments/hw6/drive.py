@@ -73,6 +73,10 @@ class Refused(Exception):
     """A kernel that holds what a Triton kernel does not."""
 
 
+class KernelError(Exception):
+    """What went wrong inside a kernel, with the line of the student's file."""
+
+
 def attend(modules, kept, case):
     """out and log_sum of one launch; what the kernel does not write stays nan."""
     os.environ["TRITON_INTERPRET"] = "1"
@@ -85,11 +89,28 @@ def attend(modules, kept, case):
     q, k, v = (torch.from_numpy(np.array(case[name])) for name in ("q", "k", "v"))
     (B, H, T, D), S, block = q.shape, k.shape[2], case["block"]
     out, log_sum = torch.full_like(q, float("nan")), torch.full((B, H, T), float("nan"))
-    kept[KERNEL][(triton.cdiv(T, block), B * H)](
-        q, k, v, out, log_sum, T, S, case["scale"], CAUSAL=case["causal"], ACC=tl.float32, D=D,
-        PADDED_D=max(16, triton.next_power_of_2(D)), BLOCK=block,
-    )  # fmt: skip
+    constants = {"CAUSAL": case["causal"], "ACC": tl.float32, "D": D, "BLOCK": block}
+    constants["PADDED_D"] = max(16, triton.next_power_of_2(D))
+    try:
+        launch = kept[KERNEL][(triton.cdiv(T, block), B * H)]
+        launch(q, k, v, out, log_sum, T, S, case["scale"], **constants)
+    except Exception as error:
+        raise KernelError(_told(error)) from None
     return {"out": out.numpy(), "log_sum": log_sum.numpy()}
+
+
+def _told(error):
+    """The first cause of the interpreter's error, and the kernel's line."""
+    line = None
+    while error is not None:
+        first, trace = error, error.__traceback__
+        while trace is not None:
+            if os.path.basename(trace.tb_frame.f_code.co_filename) == f"{KERNEL}.py":
+                line = trace.tb_lineno
+            trace = trace.tb_next
+        error = error.__cause__ or error.__context__
+    text = " ".join(f"{type(first).__name__}: {first}".split())
+    return f"line {line}: {text}" if line else text
 
 
 def _kernel(folder):
@@ -112,10 +133,10 @@ def _kernel(folder):
     again = ast.parse(alone).body[-1]
     if not isinstance(again, ast.FunctionDef) or ast.dump(_bare(again)) != ast.dump(_bare(node)):
         raise Refused(f"{KERNEL} must stand on lines of its own")
-    place = os.path.join(os.environ["TMPDIR"], "forward_kernel.py")
+    place = os.path.join(os.environ["TMPDIR"], f"{KERNEL}.py")
     with open(place, "w", encoding="utf-8") as file:
         file.write(alone)
-    namespace: dict = {"__name__": "forward_kernel"}
+    namespace: dict = {"__name__": KERNEL}
     exec(compile(alone, place, "exec"), namespace)
     return namespace[KERNEL]
 
