@@ -18,10 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from minillm.course import fingerprint
+from minillm.course.cuda_source import CudaSourceError
+from minillm.course.fingerprint_cuda import cuda_fingerprints
 
 __all__ = ["REFERENCE", "Class", "Pair", "compare_class", "passages", "take_fingerprints"]
 
 REFERENCE = "the reference"
+KINDS = (".py", ".cu")
 FEWEST = 8  # fingerprints: below that there is too little to compare
 FEW = 3  # submissions, or a tenth of the class: a passage that so few hold is uncommon
 
@@ -92,7 +95,7 @@ def compare_class(submissions, modules):
     starter = {name: text.encode() for name, text in modules.starters().items()}
     reference = {m.file: m.text.encode() for m in modules.all.values() if not m.given}
     named = {
-        s.student: {n: d for n, d in s.files.items() if n.endswith(".py")} for s in submissions
+        s.student: {n: d for n, d in s.files.items() if n.endswith(KINDS)} for s in submissions
     }
     return compare(named, reference, starter)
 
@@ -175,20 +178,42 @@ def take_fingerprints(named, everything=False):
         for (work, _), answer in zip(left, answers, strict=False):
             work.notes += answer["notes"]
             for file, grams in answer["grams"].items():
-                for digest, first, last in grams:
-                    work.places.setdefault(digest, []).append((file, first, last))
+                for gram in grams:
+                    _place(work, file, *gram)
         left = left[len(answers) :]
         if left:
             work, _ = left.pop(0)
             work.notes.append("could not be compared: its source ended the parser")
+    for work in works:
+        _add_cuda(work, everything)
     return works
+
+
+def _place(work, file, digest, first, last):
+    work.places.setdefault(digest, []).append((file, first, last))
+
+
+def _add_cuda(work, everything):
+    """The fingerprints of CUDA C are made here: a few regular expressions are all its parser."""
+    for file, text in work.files.items():
+        if file.endswith(".cu"):
+            try:
+                for gram in cuda_fingerprints(text, everything):
+                    _place(work, file, gram.hash, gram.first, gram.last)
+            except CudaSourceError as error:
+                work.notes.append(f"{file} could not be compared: {error}")
 
 
 def _answers(sources, everything):
     """What the process answered before it ended: one table a submission, perhaps not for all."""
     requests = "".join(
         json.dumps(
-            {"files": {n: d.decode("latin-1") for n, d in files.items()}, "everything": everything}
+            {
+                "files": {
+                    n: d.decode("latin-1") for n, d in files.items() if not n.endswith(".cu")
+                },
+                "everything": everything,
+            }
         )
         + "\n"
         for files in sources

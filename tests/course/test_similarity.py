@@ -11,8 +11,17 @@ import pytest
 from minillm import ops
 from minillm.course import fingerprint, similarity
 from minillm.course.fingerprint import GRAM, WINDOW, fingerprints, grams, winnow
-from minillm.course.similarity import REFERENCE, compare, passages, take_fingerprints
+from minillm.course.manifest import load
+from minillm.course.modules import Modules
+from minillm.course.similarity import (
+    REFERENCE,
+    compare,
+    compare_class,
+    passages,
+    take_fingerprints,
+)
 from minillm.course.similarity_page import similarity_csv, similarity_page, write_similarity
+from minillm.course.submissions import Submission
 from tests.course.disguise import DISGUISES, everything, split_up
 from tests.course.honest import ANN, BEN
 
@@ -236,3 +245,59 @@ def test_no_pair_is_no_mistake():
     for people in ({}, {"a": encoded(ANN)}, {"a": {}}):
         text = similarity_page(compare(people, {}, {}))
         assert "no usual pair" in text
+
+
+CUDA = """
+extern "C" __global__ void matmul(const float *A, const float *B, float *C, int M, int N, int K) {
+    __shared__ float tile[16][16];
+    int row = blockIdx.y * blockDim.y + threadIdx.y;  // mine
+    int col = blockIdx.x * blockDim.x + threadIdx.x;
+    float sum = 0;
+    for (int k = 0; k < K; ++k) {
+        tile[threadIdx.y][threadIdx.x] = A[row * K + k];
+        __syncthreads();
+        sum += tile[threadIdx.y][0] * B[k * N + col];
+    }
+    C[row * N + col] = sum;
+}
+"""
+
+
+def test_cuda_is_compared_by_its_tokens():
+    copy = "/* all mine */\n" + CUDA.replace("  // mine", "")
+    for old, new in (("row", "i"), ("col", "j"), ("sum", "total"), ("tile", "buffer")):
+        copy = re.sub(rf"\b{old}\b", new, copy)
+    copy = copy.replace("total += ", "total = total + ").replace("const ", "")
+    other = """
+extern "C" __global__ void matmul(const float *A, const float *B, float *C, int M, int N, int K) {
+    long long index = blockIdx.x * (long long)blockDim.x + threadIdx.x;
+    if (index >= (long long)M * N) return;
+    const float *left = A + index / N * K, *right = B + index % N, *end = left + K;
+    float out = 0;
+    while (left != end) { out = fmaf(*left++, *right, out); right += N; }
+    C[index] = out;
+}
+"""
+    people = {"a": {"m.cu": CUDA.encode()}, "b": {"m.cu": copy.encode()}}
+    people |= {"c": {"m.cu": other.encode()}, "d": {"m.cu": b"` /* no end"}}
+    found = compare(people, {"m.cu": other.encode()}, {})
+    assert pair_of(found.pairs, "a", "b").containment > 0.9
+    assert pair_of(found.pairs, "a", "c").containment < 0.2
+    assert pair_of(found.with_reference, "c", REFERENCE).containment == 1
+    assert "m.cu could not be compared" in found.works["d"].notes[0]
+    text = similarity_page(found)
+    assert "buffer[threadIdx.y]" in text
+
+
+@pytest.mark.parametrize("name", ["hw3", "hw7"])
+def test_a_class_is_compared_by_its_assignment(name):
+    modules = Modules(load(name))
+    solved = {m.file: m.text.encode() for m in modules.all.values() if not m.given}
+    given = {file: text.encode() for file, text in modules.starters().items() if file in solved}
+    found = compare_class(
+        [Submission("done", "done", solved), Submission("untouched", "untouched", given)], modules
+    )
+    assert found.too_short == ["untouched"]
+    (pair,) = found.with_reference
+    assert pair.first == "done"
+    assert pair.containment == 1
