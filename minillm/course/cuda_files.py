@@ -62,7 +62,8 @@ def as_module(file, data, reference, omitted=()):
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     problem, undone = (_barriers_only if omitted else _body)(text, reference)
     if undone:
-        return f"raise NotImplementedError({undone!r})\n"
+        above = text[: max(0, text.find("#error"))].count("\n")  # it is told by the line
+        return "\n" * above + f"raise NotImplementedError({undone!r})\n"
     if problem:
         return f"TEXT, REFUSED = None, {f'{file}, {problem}'!r}\n"
     return f"TEXT, REFUSED = {text if omitted else renamed(text)!r}, None\n"

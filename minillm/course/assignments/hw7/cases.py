@@ -110,7 +110,7 @@ def nothing_found(case, expected, came):
     first = findings[0]
     try:
         told = f"line {int(first['line'])}: {first['kind']}: {first['message']}"
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return "a report came back that is none"
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
     return told[:600] + more
@@ -136,7 +136,7 @@ def _compared(case, expected, came, memory, unit):
     try:
         mine = [n for n in came["lines"] if n["memory"] == memory]
         numbers = [(int(n["line"]), int(n["transfers"]), int(n["requests"])) for n in mine]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return "no counts came back"
     total = sum(transfers for _, transfers, _ in numbers)
     reference = sum(n["transfers"] for n in expected["lines"] if n["memory"] == memory)
