@@ -100,10 +100,9 @@ def cause_judge(causes, judge):
         problem = judge(case["case"], expected, came["answer"])
         if problem:
             return f"CAUSE counts once the file is mended, and {problem}"
-        if came["cause"] in causes:
-            return None
-        if not isinstance(came["cause"], str) or came["cause"] not in CAUSES:
-            return f"CAUSE must be a name from the list in README.md, got {came['cause']!r:.60}"
-        return f"CAUSE is {came['cause']!r}, which is not what was wrong"
+        cause = came["cause"]
+        if not isinstance(cause, str) or cause not in CAUSES:
+            return f"CAUSE must be a name from the list in README.md, got {cause!r:.60}"
+        return None if cause in causes else f"CAUSE is {cause!r}, which is not what was wrong"
 
     return judged

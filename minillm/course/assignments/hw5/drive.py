@@ -4,13 +4,13 @@ import numpy as np
 
 
 def optimised(modules, kept, case):
-    """The parameters after some updates in a row, and the last gradient, to be only read."""
+    """The parameters after some updates in a row; with "reading" also the gradients afterwards."""
     rule = getattr(modules("adam"), case.get("rule", "Adam"))(**case["settings"])
     params = {name: p.copy() for name, p in case["params"].items()}
     state = rule.init(params)
     for grads, rate in zip(case["grads"], case["rates"], strict=False):
         rule.update(params, grads, state, rate)
-    return {"params": params, "grads": case["grads"][-1]}
+    return {"params": params} | ({"grads": case["grads"]} if case.get("reading") else {})
 
 
 def trained(modules, kept, case):
