@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from minillm.course.manifest import load
-from minillm.course.release import read_release
+from minillm.course.release import assignment_of, read_release
 from minillm.course.run import Grader
 from minillm.course.sandbox import Sandbox
 from minillm.errors import UserError
@@ -35,7 +34,7 @@ def check_folder(folder, *, tasks=(), seed=PUBLIC_SEED, tier=None, progress=None
         for a folder that is no release, an unknown task, or a file that cannot be read.
     """
     table = read_release(folder)
-    assignment = load(table["assignment"])
+    assignment = assignment_of(folder)
     for name in tasks:
         assignment.task(name)
     variant, student = table["variant"], table.get("student") or "you"

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from minillm.course import manifest
 from minillm.course.handout import texts
 from minillm.course.proofs import prove
 from minillm.course.run import Grader
@@ -10,7 +11,9 @@ from minillm.course.sandbox import Sandbox
 from minillm.errors import UserError
 from minillm.files import new_folder, write_text
 
-__all__ = ["read_release", "release"]
+__all__ = ["assignment_of", "read_release", "release"]
+
+MANIFEST = ("assignment.toml", "cases.py", "drive.py")
 
 
 def release(assignment, folder, *, variant=None, student=None, tier=None, progress=None):
@@ -41,18 +44,35 @@ def release(assignment, folder, *, variant=None, student=None, tier=None, progre
             return Grader(assignment, sandbox, seed=seed, explained=False)
 
         plan = grader_of(0).plan(variant)
-        files = texts(assignment, plan, student=student)
+        files = texts(assignment, plan, student=student) | _own_manifest(assignment)
         _refuse_to_overwrite(folder, files)
         prove(assignment, grader_of, plan, files, progress=progress)
     if folder.exists():
         for name, text in files.items():
             if not (folder / name).exists():
-                write_text(folder / name, text)
+                _write(folder / name, text)
     else:
         with new_folder(folder) as temporary:
             for name, text in files.items():
-                write_text(temporary / name, text)
+                _write(temporary / name, text)
     return list(files)
+
+
+def _write(path, text):
+    path.parent.mkdir(exist_ok=True)
+    write_text(path, text)
+
+
+def _own_manifest(assignment):
+    """The manifest of an assignment that is not minillm's: a student's check needs it."""
+    if assignment.folder.parent == Path(str(manifest.FOLDER)).resolve():
+        return {}
+    paths = [assignment.folder / name for name in MANIFEST]
+    return {
+        f"{assignment.name}/{path.name}": path.read_text(encoding="utf-8")
+        for path in paths
+        if path.is_file()
+    }
 
 
 def _refuse_to_overwrite(folder, files):
@@ -64,6 +84,19 @@ def _refuse_to_overwrite(folder, files):
             raise UserError(
                 f"{path} is there already and would be written over; choose another --to"
             )
+
+
+def assignment_of(folder):
+    """The Assignment of a student's folder: the one that came with it, or minillm's own.
+
+    Raises
+    ------
+    UserError
+        where the folder is no release, or its assignment is not there.
+    """
+    name = read_release(folder)["assignment"]
+    own = Path(folder).resolve() / name
+    return manifest.load(str(own) if (own / "assignment.toml").is_file() else name)
 
 
 def read_release(folder):
