@@ -113,7 +113,7 @@ class OpCases:
         sizes = self._sizes(rng, size, edge) | {
             key: tuple(value) if key == "..." else (value,) for key, value in (large or {}).items()
         }
-        often = 1.0 if edge == "no leading" else ABSENT if none and size > 1 else 0.0
+        often = ABSENT if none and size > 1 and edge is None else float(edge == "more leading")
         absent = {name for name in self.optional if rng.random() < often}
         values: dict = {}
         for path, array in self.arrays.items():
@@ -148,11 +148,14 @@ class OpCases:
             for letter in [d.letter for d in array.dimensions] + [array.below]
             if letter and letter != "..." and not letter.isdecimal()
         )
-        least = int(any(a.dimensions == (ANY,) and a.kind == "float" for a in self.arrays.values()))
+        fewest = int(
+            any(a.dimensions == (ANY,) and a.kind == "float" for a in self.arrays.values())
+        )
         usual = int(rng.integers(1, 3))
-        count = {"no leading": least, "more leading": 3, "some ones": 2}.get(edge, usual)
+        count = {"no leading": fewest, "more leading": 3, "some ones": 2}.get(edge, usual)
         n = len(letters) + count
-        drawn = 1 + rng.permutation(n + size)[:n]
+        least = 1 if size < 3 else 2  # ones hide mistakes: they are an edge
+        drawn = least + rng.permutation(n + size)[:n]
         if edge in ("ones", "square"):
             drawn[:] = 1 if edge == "ones" else 3
         elif edge == "some ones":

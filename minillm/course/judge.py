@@ -130,6 +130,7 @@ def _pair(came, expected):
     """Two numbers with as many digits as it takes to tell them apart."""
     if expected.dtype.kind != "f" or came.dtype.kind == "b":
         return f"{came}, expected {expected}"
+    came, expected = came + 0, expected + 0  # no "-0"
     for digits in (6, 9, 12, 17):
         texts = f"{came:.{digits}g}", f"{expected:.{digits}g}"
         if texts[0] != texts[1]:

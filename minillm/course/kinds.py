@@ -123,8 +123,8 @@ class Runnable:
 def runnables(assignment, task, reference, variant=None):
     """The checks of one task, as Runnables."""
     ops = _ops(assignment, task, reference, variant or {})
-    entries = [(c.name, c.kind, c.title, c.points, c.settings, c.visibility) for c in task.checks]
-    entries += _usual(task, ops)
+    entries = _usual(task, ops)
+    entries += [(c.name, c.kind, c.title, c.points, c.settings, c.visibility) for c in task.checks]
     made: dict[str, Runnable] = {}
     for entry in entries:
         build = _cause if entry[1] == "cause" else _runnable
@@ -211,7 +211,7 @@ def _of_op(task, reference, op, kind, shared, title, settings):
             return op.draw(rng, size, edge=EDGES[size - 1])
         if kind == "calls":
             dtype = np.float32 if size == 1 else np.float64
-            return op.draw(rng, 3, dtype=dtype)
+            return op.draw(rng, 3, dtype=dtype, none=False)
         if kind == "cost":
             case = op.draw(rng, 5, large=large_sizes(task, op), none=False)
             if case["args"][0].size < FEWEST:

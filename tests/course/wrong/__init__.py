@@ -21,11 +21,13 @@ class Wrong:
     name : str, what is wrong
     check : str, the first check of the task that must fail
     edits : {file: [(old text, new text)]}; each old text must be there
+    also : further checks that it fails, and that nothing else here fails first
     """
 
     name: str
     check: str
     edits: dict
+    also: tuple = ()
 
 
 def edited(text, edits):

@@ -5,6 +5,7 @@ Each function is named by a `draw` of the manifest: (rng, size, large) -> (args,
 
 import numpy as np
 
+ABSENT = 4  # the size of the cases without a state
 
 def rnn_cell(rng, size, large):
     sizes = large or _sizes(rng, size, "BCK")
@@ -19,7 +20,7 @@ def lstm_cell(rng, size, large):
 
 
 def rnn(rng, size, large):
-    """One layer, in a fifth of the cases one step, with a state or without."""
+    """One layer, in a fifth of the cases one step."""
     return _layers(rng, size, large, 1, 1)
 
 
@@ -49,7 +50,7 @@ def _layers(rng, size, large, gates, count):
     state = _values(rng, size, *shape)
     if gates == 4:
         state = {"h": state, "c": _values(rng, size, *shape)}
-    absent = not large and rng.random() < 0.25
+    absent = size == ABSENT and not large
     return [x, None if absent else state, params], {}
 
 
