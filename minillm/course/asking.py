@@ -44,7 +44,7 @@ class Child:
 
     Attributes
     ----------
-    printed : what it has printed so far
+    printed : what it has printed since the last `forget`
     cpu : seconds of CPU time that the last request took, 0.0 where the system does not say
     seen : {function: {variable: value}} of the last request, see watching.py
     """
@@ -60,6 +60,7 @@ class Child:
         self.limits, self.packages, self.environment = limits, packages, environment
         self.seen, self.cpu = {}, 0.0
         self._before, self._process, self._folder = "", None, None
+        self._forgotten = 0
 
     def __enter__(self):
         return self
@@ -69,7 +70,14 @@ class Child:
 
     @property
     def printed(self):
-        """What the process has printed, and those before it that a Fault ended."""
+        """What has been printed since the last `forget`, also by processes that a Fault ended."""
+        return self._all_printed()[self._forgotten :]
+
+    def forget(self):
+        """What has been printed so far belongs to an earlier check."""
+        self._forgotten = len(self._all_printed())
+
+    def _all_printed(self):
         now = self._process.text if self._process else ""
         return (self._before + now)[: self.limits.printed]
 

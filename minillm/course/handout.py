@@ -3,6 +3,7 @@
 import json
 
 from minillm.course.source import functions
+from minillm.errors import UserError
 
 __all__ = ["FILES", "agents", "handout", "notebook", "self_check", "texts"]
 
@@ -123,8 +124,11 @@ def _written(assignment):
 
 def notebook(assignment, plan):
     """The handout as a notebook: each task's words, the import of what is written, its check."""
-    import nbformat
-    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+    try:
+        import nbformat
+        from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+    except ImportError:
+        raise UserError("a release needs nbformat: pip install 'minillm-numpy[course]'") from None
 
     modules = plan.modules
     head, *tasks = handout(assignment, plan).split("\n## 1. ", 1)

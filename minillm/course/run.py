@@ -135,6 +135,7 @@ class Grader:
                 if progress:
                     progress(task.name, run.title)
                 start = time.perf_counter()
+                child.forget()
                 result = self._check(plan, run, child, costs)
                 seconds = round(time.perf_counter() - start, 3)
                 found.append(
