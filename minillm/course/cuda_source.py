@@ -121,7 +121,9 @@ def statements(text):
     `return;` and a barrier, is left out.
     """
     start, end = body_of(text)
-    found, piece, depth = set(), [], 0
+    found: set[str] = set()
+    piece: list[str] = []
+    depth = 0
     for token in tokens(text[start:end]):
         if token.directive:
             continue

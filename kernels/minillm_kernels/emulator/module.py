@@ -32,9 +32,19 @@ class RawModule:
     path : or the file itself
     options : the compiler's, such as ("-DTILE=16",)
     name_expressions : template kernels to instantiate, such as ("reduce<float>",)
+    checked : whether all launches will be inside `checking`: the fast code is not compiled then
     """
 
-    def __init__(self, code=None, *, path=None, options=(), name_expressions=None, backend=None):
+    def __init__(
+        self,
+        code=None,
+        *,
+        path=None,
+        options=(),
+        name_expressions=None,
+        backend=None,
+        checked=False,
+    ):
         if (code is None) == (path is None):
             raise EmulatorError("RawModule takes either code or path")
         del backend  # "nvrtc" or "nvcc" for CuPy
@@ -45,7 +55,7 @@ class RawModule:
             except OSError as error:
                 raise EmulatorError(f"{path} cannot be read: {error.strerror}") from None
         self.code, self.name = code, Path(path).name if path is not None else "kernel.cu"
-        self.options = tuple(options)
+        self.options, self.checked = tuple(options), checked
         self.expressions = tuple(name_expressions or ())
         self._kernels = {}
 
@@ -82,7 +92,7 @@ class RawModule:
     def get_function(self, name):
         """The kernel of this name, or of this name expression."""
         if name not in self._kernels:
-            built, _ = self.library(False, settings().fibers)
+            built, _ = self.library(self.checked, settings().fibers)
             if name not in built.kernels:
                 listed = (
                     ", ".join([*built.kernels, *(t + "<...>" for t in built.templates)]) or "none"
@@ -118,7 +128,7 @@ class Kernel:
     def __init__(self, module, name):
         self.module, self.name = module, name
         self.max_dynamic_shared_size_bytes = 0
-        built, loaded = module.library(False, settings().fibers)
+        built, loaded = module.library(module.checked, settings().fibers)
         index = built.kernels.index(name)
         self.parameters = loaded.parameters[index]
         self.most_threads = loaded.entries[index].most_threads

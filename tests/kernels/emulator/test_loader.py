@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minillm_kernels.emulator import EmulatorError, RawModule, build
+from minillm_kernels.emulator import EmulatorError, RawModule, build, checking
 from minillm_kernels.emulator.source import find_kernels, pad_shared
 
 FILL = """
@@ -220,3 +220,21 @@ def test_bounds_of_a_launch_are_the_kernels():
     assert (kernel.most_threads, kernel.shared_size_bytes) == (64, 0)
     with pytest.raises(EmulatorError, match="__launch_bounds__ promises at most 64 threads"):
         kernel((1,), (65,), (np.zeros(1, np.int32), 1))
+
+
+def test_a_module_for_checked_launches_compiles_the_fast_code_only_when_asked():
+    code = 'extern "C" __global__ void k(float* y) { y[threadIdx.x] = threadIdx.x; }'
+    module, y = RawModule(code=code, checked=True), np.zeros(4, np.float32)
+    built = []
+    library = module.library
+    module.library = lambda checked, fibers: built.append(checked) or library(checked, fibers)
+    kernel = module.get_function("k")
+    with checking() as report:
+        kernel((1,), (4,), (y,))
+    assert set(built) == {True}
+    assert not report.findings
+    assert y.tolist() == [0, 1, 2, 3]
+    y[:] = 9
+    kernel((1,), (4,), (y,))
+    assert set(built) == {True, False}
+    assert y.tolist() == [0, 1, 2, 3]

@@ -21,7 +21,7 @@ def product(modules, kept, case):
         raise Refused(file.REFUSED)
     emulator = importlib.import_module("minillm_kernels.emulator")
     if "kernel" not in kept:
-        module = emulator.RawModule(code=file.TEXT)
+        module = emulator.RawModule(code=file.TEXT, checked=True)
         module.name = f"{case['module']}.cu"
         kept["kernel"] = module.get_function("matmul")
     # Arrays of our own: where they begin decides how many sectors a warp touches.
