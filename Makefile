@@ -99,7 +99,7 @@ matrix: $(VENV)/.test
 	$(VENV)/bin/python -m minillm.bench.gradcheck_matrix --out docs/gradcheck-matrix.md $(ARGS)
 
 clean:
-	rm -rf $(VENV) build dist docs/api docs/notebooks .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	rm -rf $(VENV) build dist docs/api docs/notebooks docs/course/generated .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find minillm kernels tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each stamp says that an install went through; it is older than the two files once they change.

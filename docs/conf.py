@@ -8,6 +8,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs" / "tools"))
 
 import api  # noqa: E402
+import course  # noqa: E402
 import docstrings  # noqa: E402
 
 import minillm  # noqa: E402
@@ -75,4 +76,5 @@ def setup(app):
     app.connect("source-read", relink_notebooks)
     app.connect("autodoc-skip-member", skip_matplotlibs)
     app.connect("builder-inited", lambda app: api.write(Path(app.srcdir)))
+    app.connect("builder-inited", lambda app: course.write(Path(app.srcdir)))
     app.connect("autodoc-process-docstring", docstrings.escape, priority=100)  # before numpydoc's

@@ -18,6 +18,10 @@ ROOMS = {
     "generation": ("Generation", "Sampling and beam search."),
     "metrics": ("Metrics", "What the numbers mean: [](../metrics.md)."),
     "gradcheck": ("Gradient checker", "The five-minute guide: [](../gradcheck.md)."),
+    "course": (
+        "Assignments",
+        "Released, checked and graded. How to run the course: [](../course/running.md).",
+    ),
     "viz": ("Pictures", "Figures to print, and views to touch."),
 }
 
