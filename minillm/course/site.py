@@ -122,7 +122,12 @@ def readable(compiler=False):
     paths = _library()
     if sys.base_prefix != "/usr":
         paths.append(os.path.dirname(paths[0]))  # its shared libraries
-    paths += ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/libexec"]
+    triplet = sysconfig.get_config_var("MULTIARCH") or "none"
+    if compiler or not os.path.isdir(f"/usr/lib/{triplet}"):
+        paths += ["/lib", "/usr/lib", "/usr/libexec"]
+    else:  # Debian keeps libraries apart from what else there is
+        paths += [f"/lib/{triplet}", f"/usr/lib/{triplet}"]
+    paths += ["/lib64", "/usr/lib64"]
     paths += ["/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime"]
     paths += ["/System/Library", "/usr/share/zoneinfo"]
     if compiler:
