@@ -194,7 +194,8 @@ def cut_characters(rng, size):
     """Text whose characters are cut by the borders of tokens."""
     count = 1 + 2 * size
     text = "".join(OTHERS[int(i)] for i in rng.integers(0, 3 + size, count)) + OTHERS[2]
-    raw, tokens = text.encode(), []
+    raw = text.encode()
+    tokens: list[bytes] = []
     while raw:
         n = int(rng.integers(1, 4)) if tokens else 1
         tokens, raw = [*tokens, raw[:n]], raw[n:]
