@@ -101,6 +101,8 @@ def cause_judge(causes, judge):
         if problem:
             return f"CAUSE counts once the file is mended, and {problem}"
         cause = came["cause"]
+        if isinstance(cause, str) and not cause:
+            return "CAUSE is still empty"
         if not isinstance(cause, str) or cause not in CAUSES:
             return f"CAUSE must be a name from the list in README.md, got {cause!r:.60}"
         return None if cause in causes else f"CAUSE is {cause!r}, which is not what was wrong"

@@ -76,9 +76,13 @@ def test_no_name_counts_in_a_file_that_is_not():
     )
 
 
-@pytest.mark.parametrize("cause", ["", None, 3, "faktor", ["factor"], np.ones(2)])
+@pytest.mark.parametrize("cause", [None, 3, "faktor", ["factor"], np.ones(2)])
 def test_what_is_no_name_is_told(cause):
     assert "must be a name from the list" in judged({"cause": cause, "answer": {}})
+
+
+def test_no_name_yet_is_told():
+    assert judged({"cause": "", "answer": {}}) == "CAUSE is still empty"
 
 
 def test_another_name_is_told_and_the_right_one_is_not():
