@@ -44,11 +44,8 @@ def functions(text):
 def end_of_imports(text):
     """How many lines of a module its docstring and imports take."""
     first, *rest = ast.parse(text).body
-    end = first.end_lineno
-    for node in rest:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            end = node.end_lineno
-    return end
+    imports = [node for node in rest if isinstance(node, ast.Import | ast.ImportFrom)]
+    return [first, *imports][-1].end_lineno
 
 
 def source_of(text, name):

@@ -76,7 +76,7 @@ def test_no_name_counts_in_a_file_that_is_not():
     )
 
 
-@pytest.mark.parametrize("cause", [None, 3, "faktor", ["factor"], np.ones(2)])
+@pytest.mark.parametrize("cause", [None, 3, "no such name", ["factor"], np.ones(2)])
 def test_what_is_no_name_is_told(cause):
     assert "must be a name from the list" in judged({"cause": cause, "answer": {}})
 
@@ -117,7 +117,7 @@ def test_a_manifest_with_a_cause_that_is_none_is_refused():
         "parts": ["minillm.ops.mse"],
         "prose": "x",
         "points": 1,
-        "causes": ["faktor"],
+        "causes": ["no such name"],
         "bug": [{"function": "mse", "right": "a", "wrong": "b"}],
     }
     table = {"title": "x", "version": "1", "hours": 1, "goals": [], "introduction": "x"}
