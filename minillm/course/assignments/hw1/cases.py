@@ -180,14 +180,15 @@ def table(case, expected, came):
 def longer_table(case, expected, came):
     """Places, but for what begins with a document's start."""
     end = case["end_id"]
-    return _differing(case, expected, came, lambda gram: gram[0] != end, "number of places")
+    places = "number of places"
+    return _differing(case, expected, came, lambda gram: not _starts(gram, end), places)
 
 
 @judged
 def starts_table(case, expected, came):
     """What stands at a document's start, and has nothing before it."""
     end = case["end_id"]
-    return _differing(case, expected, came, lambda gram: gram[0] == end, "count")
+    return _differing(case, expected, came, lambda gram: _starts(gram, end), "count")
 
 
 @judged
@@ -275,6 +276,11 @@ def number(case, expected, came):
     more = ", ".join(map(str, case["bytes"]))
     arguments = f"[{shown}]" + (f", {more}" if more else "")
     return f"{case['function']}({arguments}) is {came:.6g}, expected {expected:.6g}"
+
+
+def _starts(gram, end):
+    """Whether an n-gram stands at a document's start; the end alone is a token like others."""
+    return len(gram) > 1 and gram[0] == end
 
 
 def _differing(case, expected, came, asked, what):
