@@ -32,7 +32,7 @@ class SourceError(ValueError):
 
 def functions(text):
     """{qualified name: node} of the functions of a module and the methods of its classes."""
-    found: dict[str, ast.FunctionDef] = {}
+    found: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = {}
     for node in ast.parse(text).body:
         if isinstance(node, FUNCTION):
             found[node.name] = node
@@ -107,12 +107,14 @@ def rewrite_imports(text, names):
     Where another module's namesake stands in for a module's, it keeps the name that it is used by.
     """
     lines = text.splitlines(keepends=True)
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ImportFrom) and node.module in names:
-            line, new = lines[node.lineno - 1], names[node.module]
-            old = re.compile(rf"from\s+{re.escape(node.module)}\s+import")
+    found = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
+    for node in found:
+        module = node.module or ""
+        if module in names:
+            line, new = lines[node.lineno - 1], names[module]
+            old = re.compile(rf"from\s+{re.escape(module)}\s+import")
             line = old.sub(f"from {new} import", line, count=1)
-            namesake = node.module.rpartition(".")[2]
+            namesake = module.rpartition(".")[2]
             if new != namesake:
                 line = re.sub(rf"(import .*?)\b{namesake}\b", rf"\g<1>{new} as {namesake}", line)
             lines[node.lineno - 1] = line
@@ -211,7 +213,14 @@ def says_something(statement):
         inside = {id(n) for child in statement.body for n in ast.walk(child)}
         inside |= {id(n) for child in getattr(statement, "orelse", []) for n in ast.walk(child)}
         head = [n for n in head if id(n) not in inside]
-    computing = (ast.BinOp, ast.Call, ast.Compare, ast.AugAssign, ast.GeneratorExp, ast.ListComp)
+    computing: tuple[type, ...] = (
+        ast.BinOp,
+        ast.Call,
+        ast.Compare,
+        ast.AugAssign,
+        ast.GeneratorExp,
+        ast.ListComp,
+    )
     computing += (ast.DictComp, ast.SetComp, ast.IfExp)
     return any(isinstance(n, computing) for n in head)
 
