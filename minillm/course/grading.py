@@ -74,7 +74,7 @@ def grade_folder(
 
 def _on_all_cores(work, count, workers):
     """(index, work(index, worker)) for each index, as they get ready, by some workers."""
-    free = queue.SimpleQueue()
+    free: queue.SimpleQueue[int] = queue.SimpleQueue()
     for worker in range(workers):
         free.put(worker)
 

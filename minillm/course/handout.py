@@ -113,12 +113,9 @@ def _task(number, task, plan):
 
 def _written(assignment):
     parts = ["## Written part\n\nHand in your answers as `written.md` or on paper."]
-    for number, question in enumerate(assignment.written, 1):
-        lines = [f"{_number(line['points'])}: {line['text']}" for line in question.rubric]
-        parts.append(
-            f"**Question {number}** ({_number(question.points)} points). {question.question}\n\n"
-            f"{_list(lines)}"
-        )
+    for number, question in enumerate(assignment.written, 1):  # the rubric would answer it
+        worth = _number(question.points)
+        parts.append(f"**Question {number}** ({worth} points). {question.question}")
     return "\n\n".join(parts)
 
 

@@ -71,9 +71,7 @@ class Modules:
                 found = chosen or _op_pair(dotted)
                 asked.setdefault(dotted, {})[task.name] = found
         self.all = {
-            _flat(dotted): Module(
-                dotted, _flat(dotted), self._text(dotted), asked.get(dotted, {})
-            )
+            _flat(dotted): Module(dotted, _flat(dotted), self._text(dotted), asked.get(dotted, {}))
             for dotted in self._closure(asked)
         }
         self.tasks_of_file = {
@@ -238,10 +236,11 @@ def _shapes(text, node, names):
     lines = text.splitlines()
     found = {}
     for child in ast.walk(node):
-        targets = child.targets if isinstance(child, ast.Assign) else []
-        for target in targets:
+        if not isinstance(child, ast.Assign):
+            continue
+        for target in child.targets:
             if isinstance(target, ast.Name) and target.id in names and target.id not in found:
-                match = re.search(r"#\s*(\([^#]*\))", lines[child.end_lineno - 1])
+                match = re.search(r"#\s*(\([^#]*\))", lines[(child.end_lineno or 1) - 1])
                 found[target.id] = match[1] if match else ""
     return [(name, found[name]) for name in names if name in found]
 

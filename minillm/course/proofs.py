@@ -73,7 +73,7 @@ def solution_statements(assignment, modules):
     """The normalised statements of all solutions, but those that the manifest allows."""
     allowed = set(assignment.handout.get("allow", ()))
     bugs = {task.name for task in assignment.tasks if task.bugs}
-    found = set()
+    found: set[str] = set()
     for module in modules.all.values():
         names = [name for asked in module.functions.values() for name in asked]
         if module.cuda:

@@ -190,7 +190,7 @@ class Grader:
                     raise
                 printed, detail = child.printed, explain.failure(plan, run, child, case, seed)
                 return _result(run, results.CRASHED, fault.message, f"{printed}\n{detail}".strip())
-            problem = run.judge(case, expected, came)
+            problem = _problem(run, case, expected, came)
             if problem:
                 detail = ""
                 if self.explained:
@@ -209,10 +209,19 @@ def _judged(run, cost):
     if cost.problem:
         return _result(run, results.FAILS, cost.problem)
     own = "draw" in run.settings
-    wrong = None if own else run.judge(cost.case, cost.expected, cost.came)
+    wrong = None if own else _problem(run, cost.case, cost.expected, cost.came)
     if wrong:
         return _result(run, results.FAILS, f"on many elements: {wrong}")
     return _result(run, results.HOLDS)
+
+
+def _problem(run, case, expected, came):
+    """What the judge says. One that an odd answer makes stumble is not at fault for that."""
+    try:
+        return run.judge(case, expected, came)
+    except Exception as error:
+        run.judge(case, expected, expected)  # where this raises too, the fault is ours
+        return f"the answer does not have the form that was asked for ({type(error).__name__})"
 
 
 def _handed_in(modules, task, files):
