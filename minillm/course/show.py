@@ -33,17 +33,34 @@ def value(x, most=MOST):
 
 def plain(x, most=300):
     """A tree of plain values on one line, cut off where it is long."""
+    text = ""
+    for piece in _pieces(x):
+        text += piece
+        if len(text) > most:
+            return f"{text[:most]} ..."
+    return text
+
+
+def _pieces(x):
+    """The text of a tree bit by bit, so that no more of a large one is made than is shown."""
     if isinstance(x, np.ndarray | np.generic):
-        return value(x)
-    if isinstance(x, dict):
-        text = "{" + ", ".join(f"{plain(k, 60)}: {plain(v, most)}" for k, v in _some(x)) + "}"
+        yield value(x)
+    elif isinstance(x, dict):
+        yield "{"
+        for i, (key, child) in enumerate(x.items()):
+            yield ", " if i else ""
+            yield from _pieces(key)
+            yield ": "
+            yield from _pieces(child)
+        yield "}"
     elif isinstance(x, list | tuple):
-        inside = ", ".join(plain(v, most) for v in x[:most])
-        comma = "," if isinstance(x, tuple) and len(x) == 1 else ""
-        text = f"({inside}{comma})" if isinstance(x, tuple) else f"[{inside}]"
+        yield "[" if isinstance(x, list) else "("
+        for i, child in enumerate(x):
+            yield ", " if i else ""
+            yield from _pieces(child)
+        yield "]" if isinstance(x, list) else ",)" if len(x) == 1 else ")"
     else:
-        text = _number(x) if isinstance(x, float) else repr(x)
-    return text if len(text) <= most else f"{text[:most]} ..."
+        yield _number(x) if isinstance(x, float) else repr(x)
 
 
 def short(name, x, indent="    "):
@@ -165,7 +182,3 @@ def _number(x):
         return f"{complex(x):.6g}"
     text = f"{float(x) + 0.0:.6g}"  # + 0.0: no minus before a zero
     return text if any(c in text for c in ".en") else f"{text}.0"
-
-
-def _some(items, most=100):
-    return list(items.items())[:most]
