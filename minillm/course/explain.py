@@ -129,7 +129,7 @@ def _plain_case(found):
         rest = case if isinstance(case, dict) else {"case": case}
     for name, x in rest.items():
         lines += show.short(str(name), x)
-    lines += ["", f"    {found.problem}"]
+    lines += ["", *_fold(found.problem, "    ")]
     expected, came = (show.unwrapped(x) for x in (found.expected, found.came))
     texts = [show.plain(x, 2000) for x in (came, expected)]
     if expected is not None and max(map(len, texts)) <= 400:

@@ -1,4 +1,4 @@
-"""What `minillm course check` prints: what holds, what fails first and why, and no more than it ran."""
+"""What `minillm course check` prints: what holds, what fails first and why, and what did not."""
 
 import json
 import sys
@@ -61,6 +61,8 @@ def text(grade, assignment, *, hints=None, colour=None, plain=None):
 def summary(grade):
     """How many checks ran, and what came of them; never "all" of what did not run."""
     ran = [r for r in grade.results if r.status != results.NOT_RUN]
+    if not ran:
+        return f"No check ran, of {len(grade.results)}."
     idle = len(grade.results) - len(ran)
     holds = sum(r.status == results.HOLDS for r in ran)
     counts = [(sum(r.status == status for r in ran), ends) for status, ends in ENDS.items()]
@@ -69,9 +71,7 @@ def summary(grade):
     which = f"{len(ran)} checks" if len(ran) != 1 else "one check"
     if idle:
         of = f"task {tasks[0]}" if len(tasks) == 1 else f"the tasks {_listed(tasks)}"
-        which = f"the {which} of {of} that ran" if tasks else "no check"
-    if not ran:
-        return f"No check ran, of {len(grade.results)}."
+        which = f"the {which} of {of} that ran"
     if holds == len(ran):
         line = f"{'All of ' if len(ran) > 1 else ''}{which} hold{'s' * (len(ran) == 1)}"
         line = line[0].upper() + line[1:]
@@ -129,7 +129,12 @@ def _task(task, ran, hints, colour, plain):
     if wrong:
         first = wrong[0]
         detail = bounded(clean(first.detail), lines=80, width=120).strip("\n").split("\n")
-        lines += ["", f"    first: {first.title}", *(f"    {line}".rstrip() for line in detail)]
+        lines += ["", f"    first: {one_line(first.title, WIDTH)}"]
+        lines += [f"    {line}".rstrip() for line in detail]
+            "",
+            f"    first: {one_line(first.title, WIDTH)}",
+            *(f"    {line}".rstrip() for line in detail),
+        ]
     for i, hint in enumerate(hints, 1):
         lines += ["", f"    hint {i} of {len(task.hints)}", *_folded(hint.strip(), "    ")]
     if hints and len(hints) == len(task.hints):

@@ -6,6 +6,7 @@ the same way. A dimension of 1 is left for last: it hides more than it shows.
 """
 
 import itertools
+import time
 import zlib
 
 import numpy as np
@@ -75,13 +76,15 @@ def _smaller_draws(questions, best, seed):
     key = zlib.crc32(f"{run.task}/{run.name}".encode())
     floor, asked = _amount(best[0].case), 0
     for size, draw in itertools.product(sorted(run.sizes), range(4)):
-        if asked >= FEW:
+        if asked >= FEW or time.monotonic() > questions.until:
             return
         rng = np.random.default_rng(np.random.SeedSequence([seed, key, size, draw]))
         try:
             case = run.make(rng, size)
         except Exception:
             continue
+        if _amount(case) > 2 * floor:
+            return  # the sizes grow from here
         if _amount(case) < floor:
             asked += 1
             if _try(questions, best, case):
