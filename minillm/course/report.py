@@ -131,10 +131,6 @@ def _task(task, ran, hints, colour, plain):
         detail = bounded(clean(first.detail), lines=80, width=120).strip("\n").split("\n")
         lines += ["", f"    first: {one_line(first.title, WIDTH)}"]
         lines += [f"    {line}".rstrip() for line in detail]
-            "",
-            f"    first: {one_line(first.title, WIDTH)}",
-            *(f"    {line}".rstrip() for line in detail),
-        ]
     for i, hint in enumerate(hints, 1):
         lines += ["", f"    hint {i} of {len(task.hints)}", *_folded(hint.strip(), "    ")]
     if hints and len(hints) == len(task.hints):
