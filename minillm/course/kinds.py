@@ -26,6 +26,7 @@ import minillm
 from minillm.course import bugs, cuda_files, drive
 from minillm.course.draw import EDGES, OpCases
 from minillm.course.judge import difference
+from minillm.course.steady import steady
 from minillm.course.watching import watched
 from minillm.errors import UserError
 
@@ -210,17 +211,22 @@ def _of_op(task, reference, op, kind, shared, title, settings):
     of = settings.get("of")
 
     def make(rng, size):
-        if kind == "edges":
-            return op.draw(rng, size, edge=EDGES[size - 1])
-        if kind == "calls":
-            dtype = np.float32 if size == 1 else np.float64
-            return op.draw(rng, 3, dtype=dtype, none=False)
         if kind == "cost":
             case = op.draw(rng, 5, large=large_sizes(task, op), none=False)
             if case["args"][0].size < FEWEST:
                 raise UserError(f"task {task.name}: large gives {op.name} few elements")
             return case
-        return op.draw(rng, size)
+        how = {}
+        if kind == "edges":
+            how = {"edge": EDGES[size - 1]}
+        if kind == "calls":
+            how = {"dtype": np.float32 if size == 1 else np.float64, "none": False}
+            size = 3
+        return steady(lambda: op.draw(rng, size, **how), answer)
+
+    def answer(case):
+        with np.errstate(invalid="ignore", over="ignore"):
+            return reference.drive("pair", op.for_reference(case))[0]
 
     def expected(case):
         case = op.for_reference(case)
