@@ -3,15 +3,16 @@
 `enter` runs before anything of the student's is read, and each step either holds or raises. What a
 plan asks for, in this order:
 
-jail      a mount namespace whose root holds system libraries, Python's standard library, the named
-          packages and the student's files, all read-only, and one folder to write to; no /proc
-landlock  (without the rights for a jail) the same list of files, enforced by the kernel on the
-          real file system (Landlock, Linux 5.13)
-network   a network namespace without a device
-uid       another user, without groups or capabilities
-calls     on Linux always: none that makes a socket; none that starts a process, where it may not
-          have any (seccomp)
-limits    CPU, memory, file size, open files, processes
+    jail      a mount namespace whose root holds system libraries, Python's standard library, the
+              named packages and the student's files, all read-only, and one folder to write to;
+              no /proc
+    landlock  (without the rights for a jail) the same list of files, enforced by the kernel on
+              the real file system (Landlock, Linux 5.13)
+    network   a network namespace without a device
+    uid       another user, without groups or capabilities
+    calls     on Linux always: none that makes a socket; none that starts a process, where it may
+              not have any (seccomp)
+    limits    CPU, memory, file size, open files, processes
 
 What this does not stop: a hole in the kernel; reading the machine's libraries and its clock. With
 landlock alone names of files can still be listed in a folder that holds something allowed, and file

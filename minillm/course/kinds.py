@@ -7,9 +7,9 @@ edges      outputs and gradients where a dimension is 1, or there are no leading
 calls      float32 stays float32, gaps in memory do no harm, a second call gives the same
 cost       the backward of an op on many elements takes less than 50 times its forward; what
            counts gradients holds only where this holds, or a numerical gradient would pass
-           what is said of an op takes arguments that `draw`, of cases.py, draws, where it is named
-cause      a file with a mistake names it, and is mended: the check named `of` holds, see bugs.py
-custom     `make`, `drive` and `judge` name functions of the assignment's cases.py and drive.py
+           what is said of an op takes arguments that `draw`, of cases.py, draws, where named
+cause      a file with a mistake names it, and is mended: the check named `of` holds, bugs.py
+custom     `make`, `drive` and `judge` name functions of the assignment's cases and drive.py
 """
 
 import copy
@@ -216,7 +216,7 @@ def _of_op(task, reference, op, kind, shared, title, settings):
             if case["args"][0].size < FEWEST:
                 raise UserError(f"task {task.name}: large gives {op.name} few elements")
             return case
-        how = {}
+        how: dict[str, object] = {}
         if kind == "edges":
             how = {"edge": EDGES[size - 1]}
         if kind == "calls":

@@ -83,8 +83,9 @@ def _turned_backward(text, backward, function, parameter):
     if not isinstance(gradient, ast.Name):
         raise UserError(f"{backward} does not end by returning d{parameter} by a name")
     lines = text.splitlines(keepends=True)
-    line, end = lines[gradient.end_lineno - 1].encode(), gradient.end_col_offset
-    lines[gradient.end_lineno - 1] = (line[:end] + b".T" + line[end:]).decode()
+    row = gradient.lineno - 1
+    line, end = lines[row].encode(), gradient.col_offset + len(gradient.id.encode())
+    lines[row] = (line[:end] + b".T" + line[end:]).decode()
     return "".join(lines)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 ABSENT = 4  # the size of the cases without a state
 
+
 def rnn_cell(rng, size, large):
     sizes = large or _sizes(rng, size, "BCK")
     h = _values(rng, size, sizes["B"], sizes["K"])
