@@ -123,9 +123,11 @@ class _Child:
             kind = "memory"
         elif isinstance(error, NotImplementedError) and innermost in self.files:
             kind = "not implemented"
-        text = type(error).__name__
-        if words := " ".join(str(error).split())[:TEXT]:
+        text, words = type(error).__name__, " ".join(str(error).split())[:TEXT]
+        if words:
             text += f": {words}"
+        if text.startswith("Refused: ") and type(error).__module__ == self.drivers.__name__:
+            kind, text = "refused", words
         return {"kind": kind, "text": text, "file": file, "line": line}
 
 
