@@ -1,7 +1,7 @@
 """The docstrings are written to be read in an editor; Sphinx reads them as reStructuredText.
 
 There a lone star or bar would start markup, and a name that ends in an underscore a link. What
-stands between backticks is left alone.
+stands between backticks is left alone. An indented block in a module's docstring is shown as it is.
 """
 
 import re
@@ -15,8 +15,12 @@ CODE = re.compile(r"(``.*?``|`[^`\n]+`)")
 def escape(app, what, name, obj, options, lines):
     """Sphinx's autodoc-process-docstring: change a docstring's lines in place."""
     _list_fields(lines)
+    if what == "module":
+        _mark_blocks(lines)
     literal = False  # inside an equation, until the next empty line
     for index, line in enumerate(lines):
+        if what == "module" and line.startswith("    "):
+            continue
         if line.lstrip().startswith("Equation:"):
             literal = True
             head, tail = line.split("Equation:", 1)
@@ -46,6 +50,19 @@ def _list_fields(lines):
             line = f"  {line.strip()}"
         found.append(line)
     lines[:end] = found
+
+
+def _mark_blocks(lines):
+    """Make a literal block of what is indented by four below an empty line."""
+    found, inside, above = [], False, ""
+    for line in lines:
+        indented = line.startswith("    ")
+        if indented and not inside and found and not found[-1] and not above.endswith("::"):
+            found += ["::", ""]
+        inside = indented or (inside and not line)
+        above = line or above
+        found.append(line)
+    lines[:] = found
 
 
 def _literal(text):

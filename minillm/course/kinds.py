@@ -1,15 +1,17 @@
 """The kinds of checks: what a manifest's entry becomes when it runs.
 
-forward    the output of an op is the reference's
-gradient   one gradient is (`of` names the parameter)
-pair       the output and all gradients together
-edges      outputs and gradients where a dimension is 1, or there are no leading ones
-calls      float32 stays float32, gaps in memory do no harm, a second call gives the same
-cost       the backward of an op on many elements takes less than 50 times its forward; what
-           counts gradients holds only where this holds, or a numerical gradient would pass
-           what is said of an op takes arguments that `draw`, of cases.py, draws, where named
-cause      a file with a mistake names it, and is mended: the check named `of` holds, bugs.py
-custom     `make`, `drive` and `judge` name functions of the assignment's cases and drive.py
+    forward    the output of an op is the reference's
+    gradient   one gradient is (`of` names the parameter)
+    pair       the output and all gradients together
+    edges      outputs and gradients where a dimension is 1, or there are no leading ones
+    calls      float32 stays float32, gaps in memory do no harm, a second call gives the same
+    cost       the backward of an op on many elements takes less than 50 times its forward; what
+               counts gradients holds only where this holds, or a numerical gradient would pass
+               what is said of an op takes arguments that `draw`, of cases.py, draws, where named
+    cause      a file with a mistake names it, and is mended: the check named `of` holds, bugs.py
+    custom     `make`, `drive` and `judge` name functions of the assignment's cases and drive.py
+
+A manifest names a kind for each check of its own; an op gets forward to cost without being asked.
 """
 
 import copy
