@@ -2,8 +2,8 @@
 
     python docs/tools/course.py      # the tables in docs/course/index.md anew
 
-Sphinx calls `write`: docs/course/generated/ gets a page an assignment, with its solutions, which is
-why they are not in the repository's docs/ for everyone to open.
+Sphinx calls `write`: docs/course/generated/ gets a page an assignment, with its solutions. It is
+not kept in the repository, so that no page differs from its manifest.
 """
 
 import importlib
@@ -70,8 +70,8 @@ def overview():
             f"| {points:g} | {written:g} | {len(assignment.tasks)} |"
         )
         notebooks, pages = walkthrough.goes_with(assignment, ROOT, BESIDE.get(name, ()))
-        links = [f"[{Path(p).stem}](../../{p})" for p in notebooks]
-        links += [f"[{Path(p).stem}](../{p.removeprefix('docs/')})" for p in pages]
+        links = [f"[{walkthrough.page_name(p)}](../../{p})" for p in notebooks]
+        links += [f"[{walkthrough.page_name(p)}](../{p.removeprefix('docs/')})" for p in pages]
         goals = "\n".join(f"- {goal}" for goal in assignment.goals)
         told.append(f"### {name}: {assignment.title}\n\n{goals}\n\nGoes with: {', '.join(links)}.")
     return "\n".join(rows) + "\n\n## What each is for\n\n" + "\n\n".join(told) + "\n"

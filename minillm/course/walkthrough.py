@@ -12,7 +12,7 @@ from pathlib import Path
 from minillm.course.kinds import Reference, runnables
 from minillm.course.modules import Modules
 
-__all__ = ["checks_of", "goes_with", "points_of", "walkthrough"]
+__all__ = ["checks_of", "goes_with", "page_name", "points_of", "walkthrough"]
 
 CATCHES = {
     "forward": "a wrong output, from small inputs on; all dimensions differ, so that an exchanged "
@@ -53,6 +53,11 @@ def goes_with(assignment, root, beside=()):
         pages += [page for part in task.parts if (page := _derivation(part, root))]
     notebooks = [path for path in named if path.startswith("notebooks/")]
     return sorted(set(notebooks)), list(dict.fromkeys(pages))
+
+
+def page_name(path):
+    """What a link to a page is called: its name, or its folder's for an index."""
+    return Path(path).parent.name if Path(path).stem == "index" else Path(path).stem
 
 
 def walkthrough(assignment, root, *, up="../../..", wrong=None):
@@ -173,7 +178,7 @@ def _linked(text, up):
 
     def link(match):
         path = match[1]
-        return f"[{Path(path).stem}]({up}/{path})"
+        return f"[{page_name(path)}]({up}/{path})"
 
     pattern = r"(?<![(/\w])`?((?:notebooks|docs)/[\w/]+\.(?:ipynb|md))`?"
     return re.sub(pattern, link, text)
