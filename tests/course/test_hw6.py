@@ -125,12 +125,37 @@ def test_a_wrong_kernel_fails(old, new, fails):
         ("    first = ", "    (tl.load)(q).__class__\n    first = ", "__class__ may not"),
         ("    T,\n    S,\n", "    S,\n    T,\n", "parameters must be q, k, v"),
         ("    BLOCK: tl.constexpr,\n):", "    BLOCK: tl.constexpr = 3,\n):", "no defaults"),
+        ("    BLOCK: tl.constexpr,\n):", "    BLOCK: print(2),\n):", "no type but tl.constexpr"),
+        ("    BLOCK: tl.constexpr,\n):", "    BLOCK: int,\n) -> print(2):", "no type but tl.const"),
         ("def forward_kernel(", "def other(", "has no function forward_kernel"),
     ],
 )
 def test_what_is_no_kernel_of_triton_is_refused(old, new, told):
     found = results(TRITON, TRITON, (old, new))
     assert all(status == "refused" and told in reason for status, reason in found.values()), found
+
+
+def test_what_a_stub_says_is_not_run():
+    old = "    first = "
+    new = "    raise NotImplementedError(__import__('os')._exit(0))\n    first = "
+    assert {status for status, _ in results(TRITON, TRITON, (old, new)).values()} == {
+        "not implemented"
+    }
+
+
+def test_the_lines_of_the_kernel_are_those_that_python_counts():
+    """A line separator in a comment is no new line to Python, but one to str.splitlines."""
+    text = grader().plan().modules.all[TRITON].text
+    start = text.index("def forward_kernel(")
+    kernel = text[start : text.index("\n\n\n", start) + 1]
+    comment = "    # of the keys so far: the largest logit, and sums of weights exp(logit - peak)\n"
+    assert comment in kernel
+    trap = "def trap(x=__import__('os')._exit(0)): pass\n" + kernel.replace(comment, "")
+    lines = "#" + "\u2028" * (kernel.count("\n") + 1)
+    handed_in = f"{lines}\n'''\n{trap}'''\n{kernel}"
+    grade = grader().grade("student", {f"{TRITON}.py": handed_in.encode()}, tasks=[TRITON])
+    found = {r.status for r in grade.results if r.task == TRITON}
+    assert found == {"refused"}, grade.results
 
 
 def test_the_rest_of_the_file_is_not_run():

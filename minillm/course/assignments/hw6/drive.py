@@ -124,15 +124,17 @@ def _kernel(folder):
     (node,) = found
     for child in ast.walk(node):
         if isinstance(child, ast.Raise) and "NotImplementedError" in ast.dump(child):
-            undone = ast.unparse(child)  # raised as if from there: it is the stub
+            undone = "raise NotImplementedError"  # as if from there: it is the stub
             exec(compile("\n" * (child.lineno - 1) + undone, path, "exec"), {})
     _check(node)
     lines = text.splitlines(keepends=True)[node.lineno - 1 : node.end_lineno]
     head = "import triton; import triton.language as tl\n"
     alone = head + "\n" * max(0, node.lineno - 3) + "@triton.jit\n" + "".join(lines) + "\n"
-    again = ast.parse(alone).body[-1]
-    if not isinstance(again, ast.FunctionDef) or ast.dump(_bare(again)) != ast.dump(_bare(node)):
+    *imports, again = ast.parse(alone).body
+    same = isinstance(again, ast.FunctionDef) and ast.dump(_bare(again)) == ast.dump(_bare(node))
+    if len(imports) != 2 or not same:
         raise Refused(f"{KERNEL} must stand on lines of its own")
+    _check(again)  # it is this text that runs
     place = os.path.join(os.environ["TMPDIR"], f"{KERNEL}.py")
     with open(place, "w", encoding="utf-8") as file:
         file.write(alone)
@@ -153,6 +155,10 @@ def _check(node):
         raise Refused(f"{KERNEL}'s parameters must be {', '.join(PARAMETERS)}")
     if arguments.posonlyargs or arguments.defaults:
         raise Refused(f"{KERNEL}'s parameters have no defaults")
+    said = [a.annotation for a in arguments.args] + [node.returns]
+    kinds = {ast.unparse(x) for x in said if x is not None}  # these run when it is defined
+    if kinds - {"tl.constexpr"} or getattr(node, "type_params", None):
+        raise Refused(f"{KERNEL}'s parameters have no type but tl.constexpr")
     inside = [n for statement in node.body for n in ast.walk(statement)]
     own = {n.id for n in inside if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     if taken := own & BUILTINS:
