@@ -54,7 +54,7 @@ def measured(plan, run, child: Child, seed):
     cost = Cost(case, {**expected, "out": None})
     elements = sum(x.size for _, x in leaves(case["args"]))
     reference = _reference_seconds(run, plan.reference, case)
-    longest = TIMES * max(SLOWEST * reference, SHORTEST)
+    longest = min(TIMES * max(SLOWEST * reference, SHORTEST), run.seconds)
     at_hand = {key: value for key, value in case.items() if key != "dout"}
     try:
         child.ask("put", {key: case[key] for key in ("module", "function")}, seconds=run.seconds)

@@ -16,7 +16,7 @@ from minillm.errors import UserError
     ("args", "message"),
     [
         (["trian"], "unknown command 'trian': did you mean train? (see minillm --help)"),
-        (["xyz"], "unknown command 'xyz': there are: bench, demo, eval, export, generate,"),
+        (["xyz"], "unknown command 'xyz': there are: bench, course, demo, eval, export, generate,"),
         (["--halp"], "no such option: --halp; did you mean --help?"),
         (["bench", "gpu"], "unknown command 'gpu': did you mean cpu?"),
         (["train", "gtp", "--out", "r"], "unknown model 'gtp': did you mean gpt?"),
