@@ -4,7 +4,7 @@ A column of all rows is moved at once, and the rest is left as it is derived. Al
 rounding, so that only the clock tells.
 """
 
-__all__ = ["NUMERICAL"]
+__all__ = ["NUMERICAL", "STATES"]
 
 COLUMNS = """
     z, grad = x.astype(complex), np.empty_like(x)
@@ -101,5 +101,42 @@ NUMERICAL = {  # (assignment, op): edits of its file
     ("hw4", "lstm_cell"): [
         ("    # forward: h_new = o", "    dc_now = dc_new\n    # forward: h_new = o"),
         ('    return da @ params["weight_x"].T,', LSTM_CELL + COLUMNS + "    return dx,"),
+    ],
+}
+# The same of what the cells carry: h, and c.
+STATE_COLUMNS = """
+    grads = []
+    for place in range(len(held)):
+        grad, z = np.empty_like(held[place]), held[place].astype(complex)
+        for j in range(z.shape[-1]):
+            z[..., j] += 1e-30j
+            moved = [*held[:place], z, *held[place + 1 :]]
+            grad[..., j] = (value(*moved).imag / 1e-30).sum(-1)
+            z[..., j] = held[place][..., j]
+        grads.append(grad)
+"""
+RNN_CELL_STATE = """
+    held = [h]
+    def value(h):
+        a = x @ params["weight_x"] + h @ params["weight_h"] + params["bias"]
+        return np.tanh(a) * dh_new
+"""
+LSTM_CELL_STATE = "    held = [h, c]\n" + LSTM_CELL.replace("value(z)", "value(h, c)").replace(
+    "z @", "x @"
+)
+STATES = {  # op: edits of its file
+    "rnn_cell": [
+        (
+            'return da @ params["weight_x"].T, da @ params["weight_h"].T,',
+            f'{RNN_CELL_STATE}{STATE_COLUMNS}    return da @ params["weight_x"].T, *grads,',
+        ),
+    ],
+    "lstm_cell": [
+        ("    # forward: h_new = o", "    dc_now = dc_new\n    # forward: h_new = o"),
+        (
+            '    return da @ params["weight_x"].T, {"h": da @ params["weight_h"].T, "c": dc},',
+            f"{LSTM_CELL_STATE}{STATE_COLUMNS}"
+            '    return da @ params["weight_x"].T, dict(zip("hc", grads)),',
+        ),
     ],
 }

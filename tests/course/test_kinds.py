@@ -1,5 +1,7 @@
 """The usual checks of an op: each can fail, and a gradient counts only at a derived one's cost."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from minillm.course.run import Grader
 from minillm.course.sandbox import Sandbox
 from minillm.ops import linear, lstm_cell
 from tests.course.honest import ANN, BEN
-from tests.course.numerical import NUMERICAL
+from tests.course.numerical import NUMERICAL, STATES
 from tests.course.wrong import edited, hw3, hw4
 
 JACOBIAN = """    rows, ups = y.reshape(-1, y.shape[-1]), dy.reshape(-1, y.shape[-1])
@@ -48,6 +50,41 @@ def test_a_numerical_gradient_counts_nothing(graders, name, op):
             assert "times its forward" in result.reason, (run.name, result)
         else:
             assert result.status == "holds", (run.name, result)
+
+
+@pytest.mark.parametrize("op", STATES)
+def test_nor_does_one_of_a_state(graders, op):
+    """It has fewer columns than x, and must be as wide to take long."""
+    text = edited(graders["hw4"].plan().modules.all[op].text, STATES[op])
+    found = grade(graders["hw4"], f"{op}.py", text, op)
+    assert found.pop("forward").status == "holds"
+    assert {r.status for r in found.values()} == {"fails"}, found
+    assert all("times its forward" in r.reason for r in found.values()), found
+
+
+def test_a_slow_backward_cannot_go_on_where_it_stopped(graders):
+    """It is tried three times, each time on other arrays."""
+    plan, asked = graders["hw3"].plan(), []
+
+    class Slow:
+        pid = 0
+
+        def ask(self, drive, case, seconds):
+            asked.append((drive, (case["dout"] if "dout" in case else case["args"][0]).tobytes()))
+            time.sleep(0.002)
+            return {}
+
+    run = next(run for run in plan.checks["softmax"] if run.timed)
+    case, expected = plan.answer(run, 5, *run.sizes)
+    found = cost.Cost(case, expected)
+    assert cost._backward(found, Slow(), plan, run, 5, 0.001) > 0.001
+    assert [drive for drive, _ in asked] == ["timed_backward"] + 2 * [
+        "timed_forward",
+        "timed_backward",
+    ]
+    assert len({data for _, data in asked}) == 5
+    _, judged_by = plan.answer(run, 7, *run.sizes)
+    assert found.expected["dx"] is judged_by["dx"]
 
 
 @pytest.mark.parametrize("files", [ANN, BEN], ids=["ann", "ben"])
