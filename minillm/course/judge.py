@@ -84,6 +84,8 @@ def _structure(path, expected, came):
         if expected is not came:
             return f"{label} must be {_kind(expected)}, got {_kind(came)}"
         return None
+    elif isinstance(came, dict | list | tuple):
+        return f"{label} must be {_kind(expected)}, got {_kind(came)}"
     else:
         return None
     for key, mine, theirs in pairs:

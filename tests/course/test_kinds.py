@@ -202,3 +202,8 @@ def test_what_is_small_beside_the_whole_is_measured_by_the_whole():
     off = {"dx": np.array([1.01e-12])}
     assert difference(tiny, off)
     assert difference(tiny, off, whole=tiny | {"out": np.ones(1)}) is None
+
+
+def test_a_list_in_the_place_of_an_array_is_told():
+    told = difference({"out": np.ones(2)}, {"out": [1.0, 1.0]})
+    assert told == "out must be an array of shape (2,), got a list"
