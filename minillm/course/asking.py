@@ -142,6 +142,9 @@ class Child:
         if kind == "memory":
             text = f"out of memory, of which it may use {amount(self.limits.memory)} ({text})"
         elif kind == "raised":
+            if text.startswith("ModuleNotFoundError"):
+                named = ", ".join(name for name in self.packages if "." not in name)
+                text += f"; there are the standard library, the handout's files and {named}"
             text = f"raised {text}"
         elif kind == "not implemented":
             text, where = f"not implemented yet{where}", ""

@@ -9,6 +9,7 @@ import traceback
 from pathlib import Path
 
 from minillm.course.gradescope import results_json
+from minillm.course.handout import handed_out
 from minillm.course.manifest import load
 from minillm.course.results import INCONCLUSIVE, NOT_RUN, CheckResult, Grade
 from minillm.course.run import Grader
@@ -66,8 +67,13 @@ def grade_one(assignment, root, tier="uid"):
     try:
         with Sandbox(assignment.packages, tier=tier) as sandbox:
             grader = Grader(assignment, sandbox, seed=seed)
-            names = grader.plan().modules.handed_in
-            submission = read_submission(root / "submission", names, student="submission")
+            modules = grader.plan().modules
+            submission = read_submission(
+                root / "submission",
+                modules.handed_in,
+                student="submission",
+                quiet=handed_out(assignment, modules),
+            )
             notes = submission.remarks
             write_text(path, results_json(assignment, zero, notes, NOT_ENDED))
             grade = grader.grade(submission.student, submission.files)

@@ -11,17 +11,35 @@ def _function(modules, case):
     return getattr(modules(case["module"]), case["function"])
 
 
-def _named(case, out, grads=None):
+def _named(case, out, *grads):
     """{"out": ..., "dx": ..., ...}: what a judge and a reader know by name."""
     result = {"out": out}
-    names = case.get("gradients")
-    if grads is not None:
-        grads = (grads,) if len(names) == 1 else grads
-        if not isinstance(grads, tuple | list) or len(grads) != len(names):
-            came = len(grads) if isinstance(grads, tuple | list) else type(grads).__name__
-            raise ValueError(f"backward must return {len(names)} gradients, got {came}")
-        result.update(zip(names, grads, strict=True))
+    if grads:
+        names, came = case["gradients"], grads[0]
+        wanted = f"must return {', '.join(names)}"
+        if len(names) == 1:
+            if came is None or isinstance(came, tuple | list):
+                raise ValueError(f"the backward {wanted}, an array; got {_kind(came)}")
+            came = (came,)
+        if not isinstance(came, tuple | list) or len(came) != len(names):
+            raise ValueError(f"the backward {wanted}, in this order; got {_kind(came)}")
+        result.update(zip(names, came, strict=True))
     return result
+
+
+def _run(f, case, args):
+    """(out, cache) of an op's forward."""
+    came = f(*args, **case["kwargs"])
+    if not isinstance(came, tuple) or len(came) != 2:
+        wanted = f"{case['function']} must return two things, its output and a cache"
+        raise ValueError(f"{wanted}; got {_kind(came)}")
+    return came
+
+
+def _kind(x):
+    if isinstance(x, tuple | list):
+        return f"a {type(x).__name__} of {len(x)}"
+    return "None" if x is None else f"one {type(x).__name__}"
 
 
 def call(modules, kept, case):
@@ -36,7 +54,7 @@ def forward(modules, kept, case):
     """
     args = case["args"]
     before = _copied(args) if "changed" in case else None
-    out, cache = _function(modules, case)(*args, **case["kwargs"])
+    out, cache = _run(_function(modules, case), case, args)
     _keep(kept, case, (cache, args))
     return _named(case, out) | _changed(before, args)
 
@@ -44,7 +62,7 @@ def forward(modules, kept, case):
 def pair(modules, kept, case):
     """An op's output and its gradients."""
     f = _function(modules, case)
-    out, cache = f(*case["args"], **case["kwargs"])
+    out, cache = _run(f, case, case["args"])
     return _named(case, out, f.backward(case["dout"], cache))
 
 
@@ -101,7 +119,7 @@ def put(modules, kept, case):
 
 def timed_forward(modules, kept, case):
     """An op's output; the cache is kept for `timed_backward`."""
-    out, cache = _function(modules, case)(*case["args"], **case["kwargs"])
+    out, cache = _run(_function(modules, case), case, case["args"])
     kept["timed"] = case, cache
     return {"out": out}
 

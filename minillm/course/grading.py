@@ -1,5 +1,6 @@
 """`minillm course grade`: a folder of submissions, on all cores; no result is half written."""
 
+import contextlib
 import queue
 import secrets
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from minillm.cores import available_cores
 from minillm.course import results
+from minillm.course.handout import handed_out
 from minillm.course.manifest import load, names
 from minillm.course.modules import Modules
 from minillm.course.outputs import write_class, write_student, write_zero
@@ -46,7 +48,8 @@ def grade_folder(
     with Sandbox(assignment.packages, tier=tier) as sandbox:
         grader = Grader(assignment, sandbox, seed=seed)
         modules = grader.plan().modules
-        submissions = find_submissions(folder, modules.handed_in, leave_out=[out])
+        quiet = handed_out(assignment, modules)
+        submissions = find_submissions(folder, modules.handed_in, leave_out=[out], quiet=quiet)
         zeros = []
         for one in submissions:
             variant = variant_of(assignment, one.student) if variants else {}
@@ -61,19 +64,21 @@ def grade_folder(
                 one.student, one.files, variant=zeros[index].variant, worker=worker
             )
             write_student(out, assignment, grade, one)
-            return grade
-
-        for done, (index, grade) in enumerate(_on_all_cores(work, len(submissions), workers), 1):
             grades[index] = grade
-            if progress:
-                progress(done, len(submissions))
-        write_class(out, assignment, grades, submissions)
+
+        try:
+            with contextlib.closing(_on_all_cores(work, len(submissions), workers)) as ready:
+                for done, _ in enumerate(ready, 1):
+                    if progress:
+                        progress(done, len(submissions))
+        finally:  # interrupted or not, the tables say what the students' own files say
+            write_class(out, assignment, grades, submissions)
         write_similarity(out, compare_class(submissions, modules))
         return grades, sandbox.isolation
 
 
 def _on_all_cores(work, count, workers):
-    """(index, work(index, worker)) for each index, as they get ready, by some workers."""
+    """Call work(index, worker) for each index; yields one after the other as they are done."""
     free: queue.SimpleQueue[int] = queue.SimpleQueue()
     for worker in range(workers):
         free.put(worker)
@@ -86,10 +91,10 @@ def _on_all_cores(work, count, workers):
             free.put(worker)
 
     with ThreadPoolExecutor(workers) as pool:
-        running = {pool.submit(one, index): index for index in range(count)}
+        running = [pool.submit(one, index) for index in range(count)]
         try:
             for future in as_completed(running):
-                yield running[future], future.result()
+                yield future.result()
         finally:
             for future in running:
                 future.cancel()

@@ -5,7 +5,7 @@ import json
 from minillm.course.source import functions
 from minillm.errors import UserError
 
-__all__ = ["FILES", "agents", "handout", "notebook", "self_check", "texts"]
+__all__ = ["FILES", "agents", "handed_out", "handout", "notebook", "self_check", "texts"]
 
 FILES = ("README.md", "AGENTS.md", "check.py")  # beside the code and the notebook
 
@@ -20,6 +20,13 @@ def texts(assignment, plan, *, student=None):
     files["check.py"] = self_check(assignment)
     files["release.json"] = _release(assignment, modules, student)
     return files
+
+
+def handed_out(assignment, modules):
+    """The names of all that a student may hand back: what a release holds, and the written part."""
+    code = {module.file for module in modules.all.values()}
+    words = {f"{assignment.name}.ipynb", "release.json", "written.md", "written.pdf"}
+    return code | words | set(FILES)
 
 
 def handout(assignment, plan):
@@ -54,8 +61,8 @@ def _files(assignment, modules):
     asked = [f"`{name}`" for name in modules.handed_in]
     given = [f"`{m.file}`" for m in modules.all.values() if m.given]
     text = "## The files\n\n"
-    text += f"You write in {_and(asked)}, and hand in these files and no others: what else you "
-    text += "import will not be there."
+    text += f"You write in {_and(asked)}, and hand in these files: what else you import will not "
+    text += "be there."
     if given:
         text += f" {_and(given)} {'is' if len(given) == 1 else 'are'} finished; read, but leave as "
         text += "it is." if len(given) == 1 else "they are."
@@ -76,7 +83,9 @@ def _working(assignment, modules):
         "`check.py` needs minillm (`pip install minillm-numpy`, or an editable install of its "
         "source) in the Python that runs it. Your functions may import "
         f"{_and([f'`{name}`' for name in assignment.packages])} and Python's standard library. "
-        "A file of `docs/` or `notebooks/` that this page names is one of minillm's repository."
+        "What your functions print is shown only where they stop with an exception; the notebook "
+        "shows it all. A file of `docs/` or `notebooks/` that this page names is one of minillm's "
+        "repository."
         + _op_rule(modules)
     )
 

@@ -66,7 +66,7 @@ class Submission:
         return missing + self.notes
 
 
-def find_submissions(folder, names, leave_out=()):
+def find_submissions(folder, names, leave_out=(), quiet=()):
     """All submissions in a folder, in natural order.
 
     Parameters
@@ -74,6 +74,7 @@ def find_submissions(folder, names, leave_out=()):
     folder : path
     names : the files that the assignment asks for
     leave_out : paths in it that are no submission, such as the folder for the results
+    quiet : names that are not asked for and no surprise: the rest of what was handed out
 
     Raises
     ------
@@ -105,15 +106,15 @@ def find_submissions(folder, names, leave_out=()):
         direct = [entry for entry in entries if entry in names]
         hint = f"; {direct[0]} lies in it directly: is it one student's?" if direct else ""
         raise UserError(f"{folder} holds no submission: no folder and no archive{hint}")
-    return _named(groups, tuple(names))
+    return _named(groups, tuple(names), frozenset(quiet))
 
 
-def read_submission(path, names, student=None):
+def read_submission(path, names, student=None, quiet=()):
     """One submission: a folder or an archive."""
     path = Path(os.path.realpath(path))
     student = clean(path.name if student is None else student)
     submission = Submission(student, safe_name(student, OUTPUTS))
-    return _fill(submission, [("", path)], tuple(names))
+    return _fill(submission, [("", path)], tuple(names), frozenset(quiet))
 
 
 def natural(name):
@@ -146,7 +147,7 @@ def _drop_online_texts(groups):
             del groups[student]
 
 
-def _named(groups, names):
+def _named(groups, names, quiet):
     """One Submission a group, under names that are all different."""
     submissions: list[Submission] = []
     for student, parts in groups.items():
@@ -163,7 +164,7 @@ def _named(groups, names):
             submission = Submission(name, safe_name(name, taken))
             if len(apart) > 1 or same:
                 submission.notes.append("another submission has the same name")
-            submissions.append(_fill(submission, sources, names))
+            submissions.append(_fill(submission, sources, names, quiet))
     return sorted(submissions, key=lambda submission: natural(submission.student))
 
 
@@ -175,7 +176,7 @@ def _clash(parts):
     )
 
 
-def _fill(submission, sources, names):
+def _fill(submission, sources, names, quiet=frozenset()):
     """Read a submission's files from a folder, an archive, or several loose files."""
     found: list[tuple[str, str, object]] = []  # (folder, name, what reads it)
     notes = submission.notes
@@ -191,6 +192,7 @@ def _fill(submission, sources, names):
             notes.append(f"{name} is there {len(data)} times, each time another: none is taken")
         elif data:
             submission.files[name] = data.pop()
+    others = [name for name in others if name.rpartition("/")[2] not in quiet]
     if others:
         shown = ", ".join(sorted(others, key=natural)[:8]) + (", ..." if len(others) > 8 else "")
         notes.append(f"not asked for, not read: {one_line(shown, 300)}")
