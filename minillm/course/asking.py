@@ -60,7 +60,7 @@ class Child:
         self.limits, self.packages, self.environment = limits, packages, environment
         self.seen, self.cpu = {}, 0.0
         self._before, self._process, self._folder = "", None, None
-        self._forgotten = 0
+        self._forgotten = self.spare = 0
 
     def __enter__(self):
         return self
@@ -85,6 +85,15 @@ class Child:
     def pid(self):
         """The number of the process, None while there is none."""
         return self._process.popen.pid if self._process else None
+
+    def tighten(self, spare):
+        """From now on new processes, which may take `spare` bytes more than they begin with.
+
+        The limit stands before the student's code is read, which so can neither get at it nor put
+        memory by. 0 lifts it. Without effect where the system has no such limit.
+        """
+        self.close()
+        self.spare = spare
 
     def ask(self, drive, case=None, *, watch=None, seconds=None, most=1 << 28):
         """What the driver of this name returns for a case; starts the process if there is none.
@@ -201,6 +210,7 @@ class Child:
         return {
             "plan": plan,
             "sources": sources(),
+            "spare": self.spare,
             "drivers": self.drivers,
             "replace": self.replace,
             "environment": self._variables(scratch),

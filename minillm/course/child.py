@@ -35,7 +35,8 @@ def serve(setup, load):
     try:
         os.environ.clear()
         os.environ.update(setup["environment"])
-        load("minillm.course.jail").enter(plan)
+        jail = load("minillm.course.jail")
+        jail.enter(plan)
         sys.dont_write_bytecode = True
         sys.path[:0] = [plan["folder"], plan["site"]]
         codec = load("minillm.course.codec")
@@ -44,6 +45,8 @@ def serve(setup, load):
         lines: dict = {}  # {file: {line after functions were replaced: the student's line}}
         sys.path_hooks.insert(0, _hook(plan["folder"], setup["replace"], source, lines))
         sys.path_importer_cache.clear()
+        if setup["spare"]:
+            jail.leave(setup["spare"])
     except BaseException as error:
         _send(replies, f"{type(error).__name__}: {error}".encode())
         os._exit(4)

@@ -85,8 +85,7 @@ def _working(assignment, modules):
         f"{_and([f'`{name}`' for name in assignment.packages])} and Python's standard library. "
         "What your functions print is shown only where they stop with an exception; the notebook "
         "shows it all. A file of `docs/` or `notebooks/` that this page names is one of minillm's "
-        "repository."
-        + _op_rule(modules)
+        "repository." + _op_rule(modules)
     )
 
 

@@ -22,6 +22,7 @@ Standard library only: its text is sent to the process.
 """
 
 import ctypes
+import mmap
 import os
 import platform
 import signal
@@ -32,7 +33,7 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-__all__ = ["FOLDER", "PACKAGES", "SCRATCH", "can_filter", "enter"]
+__all__ = ["FOLDER", "PACKAGES", "SCRATCH", "can_filter", "enter", "leave"]
 
 FOLDER, PACKAGES, SCRATCH = "/student", "/packages", "/scratch"  # in a jail
 
@@ -282,3 +283,21 @@ def _limit(limits):
             except (OSError, ValueError):  # macOS has the name of RLIMIT_AS, and no such limit
                 if platform.system() == "Linux":
                     raise
+
+
+def leave(size):
+    """Lower the limit of the address space to what is in use and `size` bytes more, for good."""
+    if resource is None or not hasattr(resource, "RLIMIT_AS"):
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return
+    low, high = 0, limit  # bytes that can still be mapped
+    while high - low > 1 << 20:
+        middle = (low + high) // 2
+        try:
+            mmap.mmap(-1, middle).close()
+            low = middle
+        except (OSError, MemoryError, ValueError):
+            high = middle
+    resource.setrlimit(resource.RLIMIT_AS, (limit - low + size,) * 2)

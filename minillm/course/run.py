@@ -181,6 +181,15 @@ class Grader:
             return _result(run, results.INCONCLUSIVE, " ".join(reason.split())[:500])
 
     def _cases(self, plan, run, child, seed):
+        if "spare" not in run.settings:
+            return self._each_case(plan, run, child, seed)
+        child.tighten(run.settings["spare"] << 20)
+        try:
+            return self._each_case(plan, run, child, seed)
+        finally:
+            child.tighten(0)
+
+    def _each_case(self, plan, run, child, seed):
         for size in run.sizes:
             case, expected = plan.answer(run, seed, size)
             try:

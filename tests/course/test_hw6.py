@@ -56,7 +56,7 @@ def test_plain_attention_needs_the_memory_and_reads_what_nobody_sees():
     call = "    return flash_attention_dense(q, k, v, bias, causal, mask, scale, block)\n"
     found = results("flash_attention", NUMPY, (start, start + call), more=DENSE)
     assert failing(found) == {"memory", "skipped"}
-    assert "out of memory at T = S = 4000: 64 MB were left" in found["memory"][1]
+    assert "out of memory at T = S = 4000: 110 MB were left" in found["memory"][1]
     assert "must not be read at all" in found["skipped"][1]
 
 
@@ -171,3 +171,12 @@ def test_an_error_in_a_kernel_names_its_line():
     line = text[: text.index(old)].count("\n") + 1
     found = results(TRITON, TRITON, (old, "peak = tl.full([BLOCK, 3]"))
     assert f"line {line}: ValueError: Shape element" in found["values"][1]
+
+
+def test_the_limit_of_memory_is_out_of_reach_of_the_student_s_code():
+    """It stands before the file is read: patching `resource` changes nothing."""
+    patched = "import resource\n\nresource.setrlimit = lambda *a: None\n\nimport math"
+    check = "    check_attention(q, k, v, bias, mask)\n"
+    dense = (check, check + "    np.ones((q.shape[2], k.shape[2]))\n")
+    found = results("flash_attention", NUMPY, ("import math", patched), dense)
+    assert failing(found) == {"memory"}

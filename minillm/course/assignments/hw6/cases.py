@@ -8,7 +8,7 @@ import numpy as np
 
 BLOCKS = (1, 2, 3, 5, 7, 16, 128)
 LONG = 4000  # queries and keys: (LONG, LONG) float64 are 128 MB
-SPARE = 64  # MB that are left for a call on them, a tenth of which is enough
+SPARE = 110  # MB that are left for a call on them, a tenth of which is enough
 
 
 def _values(rng, *shape):
