@@ -15,69 +15,25 @@ A manifest names a kind for each check of its own; an op gets forward to cost wi
 """
 
 import copy
-import importlib.util
-import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-import minillm
-from minillm.course import bugs, cuda_files, drive
+from minillm.course import bugs
+from minillm.course.answers import narrowed, picked, widened, written
 from minillm.course.draw import EDGES, OpCases
 from minillm.course.judge import difference
 from minillm.course.steady import steady
-from minillm.course.watching import watched
 from minillm.errors import UserError
 
-__all__ = ["Reference", "Runnable", "runnables"]
+__all__ = ["Runnable", "runnables"]
 
 SIZES = (1, 2, 3, 4, 6)  # of the cases that a check draws, small ones first
 FEWEST = 20_000  # elements of the first argument, in a check of cost
 SHARES = {"forward": 0.3, "gradient": 0.4, "edges": 0.1, "calls": 0.1, "cost": 0.1}
 OF_OPS = (*SHARES, "pair")
-
-
-class Reference:
-    """The grader's own answers: the same drivers, on minillm."""
-
-    def __init__(self, assignment, modules):
-        self.assignment, self.modules = assignment, modules
-        self.cases = _own_module(assignment, "cases")
-        self.drivers = _own_module(assignment, "drive")
-
-    def __call__(self, flat):
-        """The module of minillm that has this name in a student's folder."""
-        if self.modules.all[flat].cuda:
-            return cuda_files.as_reference(self.modules.all[flat].text)
-        return importlib.import_module(self.modules.all[flat].dotted)
-
-    def drive(self, name, case, watch=None):
-        """(result, seen) of a driver on the reference."""
-        driver = self.function(name, self.drivers, drive)
-
-        def run():
-            with minillm.backend("numpy"):
-                return driver(self, {}, case)
-
-        if watch is None:
-            return run(), {}
-        return watched(watch["functions"], watch["names"], None, run)
-
-    def function(self, name, *places):
-        """A function of cases.py or drive.py by its name.
-
-        Raises
-        ------
-        UserError
-            where there is none.
-        """
-        for place in places or (self.cases,):
-            if place is not None and hasattr(place, name):
-                return getattr(place, name)
-        raise UserError(f"{self.assignment.name} names {name}, which its files do not have")
 
 
 @dataclass
@@ -232,9 +188,9 @@ def _of_op(task, reference, op, kind, shared, title, settings):
 
     def expected(case):
         case = op.for_reference(case)
-        wide = _widened(case)
+        wide = widened(case)
         result, _ = reference.drive("pair", wide if kind == "calls" else case)
-        return op.for_student(_narrowed(result, case) if kind == "calls" else result)
+        return op.for_student(narrowed(result, case) if kind == "calls" else result)
 
     titles = {
         "forward": f"the output of {op.name}",
@@ -251,9 +207,9 @@ def _of_op(task, reference, op, kind, shared, title, settings):
         inputs = dict(zip(case["names"], case["args"], strict=True)) | {"dout": case["dout"]}
         whole = expected
         if pick:
-            expected, came = _picked(expected, pick), _picked(came, pick)
+            expected, came = picked(expected, pick), picked(came, pick)
         if kind == "calls" and isinstance(came, dict) and came.get("written"):
-            return _written([*case["names"], "dout"], came["written"])
+            return written([*case["names"], "dout"], came["written"])
         return difference(expected, came, inputs, whole)
 
     cost = None
@@ -308,71 +264,3 @@ def _custom(task, reference, shared, title, settings):
         judge=judge, sizes=tuple(settings.get("sizes", SIZES)),
         watch={"functions": watch, "names": list(task.chain)} if watch else None,
     )  # fmt: skip
-
-
-def _picked(tree, names):
-    """The entries of an answer at some paths, through lists; the judge sees where there is none."""
-    if isinstance(tree, list | tuple):
-        return [_picked(child, names) for child in tree]
-    if not isinstance(tree, dict):
-        return tree
-    found = {}
-    for head, _, rest in (name.partition(".") for name in names):
-        if head in tree:
-            found[head] = _picked(tree[head], (rest,)) if rest else tree[head]
-    return found
-
-
-def _written(names, places):
-    """What is wrong where a call wrote to arrays at some places; the places are a mere claim."""
-    known = [name for i, name in enumerate(names) if isinstance(places, list) and i in places]
-    what = " and ".join(known) or "an argument"
-    return f"{what} was written to: what a caller gave must stay as it is"
-
-
-def _widened(case):
-    """A case in float64, whatever its floats are: the reference's answer has no rounding then."""
-
-    def wide(x):
-        if isinstance(x, dict):
-            return {key: wide(child) for key, child in x.items()}
-        if isinstance(x, list | tuple):
-            return type(x)(map(wide, x))
-        single = isinstance(x, np.ndarray) and x.dtype == np.float32
-        return x.astype(np.float64) if single else x
-
-    return case | {"args": wide(case["args"]), "dout": wide(case["dout"])}
-
-
-def _narrowed(tree, case):
-    """An answer in the dtype of a case's first floats."""
-    dtypes = [x.dtype for x in case["args"] if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
-    dtype = dtypes[0] if dtypes else np.dtype(np.float64)
-
-    def narrow(x):
-        if isinstance(x, dict):
-            return {key: narrow(child) for key, child in x.items()}
-        if isinstance(x, list | tuple):
-            return type(x)(map(narrow, x))
-        floats = isinstance(x, np.ndarray | np.generic) and x.dtype.kind == "f"
-        return np.asarray(x, dtype) if floats else x
-
-    return narrow(tree)
-
-
-def _own_module(assignment, name):
-    """An assignment's cases.py or drive.py, imported; None where it has none."""
-    path = assignment.folder / f"{name}.py"
-    if not path.is_file():
-        return None
-    full = f"minillm_course_{assignment.name}_{name}"
-    known = sys.modules.get(full)
-    if known is not None and inspect.getfile(known) == str(path):
-        return known
-    spec = importlib.util.spec_from_file_location(full, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[full] = module
-    spec.loader.exec_module(module)
-    return module

@@ -14,8 +14,9 @@ import numpy as np
 
 from minillm.course import drive, explain, results
 from minillm.course.cost import measured
-from minillm.course.kinds import Reference, Runnable, runnables
+from minillm.course.kinds import Runnable, runnables
 from minillm.course.modules import Modules
+from minillm.course.reference import Reference
 from minillm.course.results import CheckResult, Grade
 from minillm.course.sandbox import Fault, Limits
 

@@ -9,8 +9,9 @@ import re
 import textwrap
 from pathlib import Path
 
-from minillm.course.kinds import Reference, runnables
+from minillm.course.kinds import runnables
 from minillm.course.modules import Modules
+from minillm.course.reference import Reference
 
 __all__ = ["checks_of", "goes_with", "page_name", "points_of", "walkthrough"]
 
