@@ -24,7 +24,7 @@ def course(context):
 
 @course.command("list", cls=Command, example="  minillm course list")
 def list_():
-    """Which assignments there are, their hours and points."""
+    """Which assignments there are, their hours and tasks."""
     from minillm.cli.coursing import listed
 
     click.echo(listed())
@@ -36,9 +36,10 @@ def list_():
 @click.option("--student", metavar="NAME", help="With the variant of this student.")
 @click.option("--students", metavar="FILE", help="One folder for each name in this file.")
 def release(assignment, to, student, students):
-    """Write an assignment for students, once it is proved to give nothing away.
+    """Write an assignment for students.
 
-    Starter files, the handout (README.md and a notebook), a self-check, AGENTS.md for AI tutors.
+    Starter files, the handout (README.md and a notebook), a self-check, AGENTS.md for AI tutors;
+    once it is proved that nothing of a solution is given away and that every check can be passed.
     """
     from minillm.cli.coursing import run_release
 
