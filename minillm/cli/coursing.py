@@ -23,10 +23,8 @@ def listed():
     for name in manifest.names():
         assignment = manifest.load(name)
         rows.append((name, f"{assignment.hours:g}", str(len(assignment.tasks)), assignment.title))
-    return aligned([(name, hours, tasks) for name, hours, tasks, _ in rows]) and "\n".join(
-        f"{line}  {row[3]}"
-        for line, row in zip(aligned([row[:3] for row in rows]).split("\n"), rows, strict=True)
-    )
+    table = aligned([row[:3] for row in rows]).split("\n")
+    return "\n".join(f"{line}  {row[3]}" for line, row in zip(table, rows, strict=True))
 
 
 def run_release(name, to, student, students):

@@ -1,7 +1,6 @@
 """`minillm course grade`: a folder of submissions, on all cores; no result is half written."""
 
 import contextlib
-import queue
 import secrets
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -58,11 +57,9 @@ def grade_folder(
         workers = max(1, min(jobs or available_cores(), len(submissions)))
         grades = list(zeros)
 
-        def work(index, worker):
+        def work(index):
             one = submissions[index]
-            grade = grader.grade(
-                one.student, one.files, variant=zeros[index].variant, worker=worker
-            )
+            grade = grader.grade(one.student, one.files, variant=zeros[index].variant)
             write_student(out, assignment, grade, one)
             grades[index] = grade
 
@@ -78,20 +75,9 @@ def grade_folder(
 
 
 def _on_all_cores(work, count, workers):
-    """Call work(index, worker) for each index; yields one after the other as they are done."""
-    free: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for worker in range(workers):
-        free.put(worker)
-
-    def one(index):
-        worker = free.get()
-        try:
-            return work(index, worker)
-        finally:
-            free.put(worker)
-
+    """Call work(index) for each index; yields one after the other as they are done."""
     with ThreadPoolExecutor(workers) as pool:
-        running = [pool.submit(one, index) for index in range(count)]
+        running = [pool.submit(work, index) for index in range(count)]
         try:
             for future in as_completed(running):
                 yield future.result()

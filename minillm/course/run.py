@@ -82,7 +82,7 @@ class Grader:
                 self.plans[key] = Plan(modules, reference, checks)
             return self.plans[key]
 
-    def grade(self, student, files, *, variant=None, tasks=None, worker=0, progress=None):
+    def grade(self, student, files, *, variant=None, tasks=None, progress=None):
         """The Grade of one submission.
 
         Parameters
@@ -91,7 +91,6 @@ class Grader:
         files : {name: bytes}, those of its files that the assignment asks for
         variant : {task: {keyword: value}}
         tasks : names of tasks, None for all; the others' checks are "not run"
-        worker : int, which of the grader's threads this is
         progress : function progress(task, check's title), called before each check
         """
         start = time.perf_counter()
@@ -111,11 +110,11 @@ class Grader:
                 reason = f"{' and '.join(asked)} was not handed in"
                 grade.results += [_result(run, results.MISSING, reason) for run in checks]
             else:
-                grade.results += self._task(plan, task, files, checks, worker, progress)
+                grade.results += self._task(plan, task, files, checks, progress)
         grade.seconds = time.perf_counter() - start
         return grade
 
-    def _task(self, plan, task, files, checks, worker, progress):
+    def _task(self, plan, task, files, checks, progress):
         there, replace = plan.modules.child_files(task.name, files)
         limits = Limits(
             seconds=task.seconds,
@@ -128,7 +127,6 @@ class Grader:
             drivers=self._drivers(),
             limits=limits,
             packages=self.assignment.packages,
-            worker=worker,
         ) as child:
             found: list[CheckResult] = []
             costs: dict[str, tuple] = {}

@@ -77,7 +77,6 @@ class Sandbox:
         limits=None,
         packages=None,
         environment=None,
-        worker=0,
         plan=None,
     ):
         """A process for one task of one student, not yet started.
