@@ -2,6 +2,7 @@
 
 import json
 
+from minillm.course.feedback import number
 from minillm.course.source import functions
 from minillm.errors import UserError
 
@@ -34,11 +35,11 @@ def handout(assignment, plan):
     modules = plan.modules
     total = sum(run.points for runs in plan.checks.values() for run in runs)
     written = sum(question.points for question in assignment.written)
-    worth = f"{_number(total)} points by checks"
-    worth += f", {_number(written)} for the written part" if written else ""
+    worth = f"{number(total)} points by checks"
+    worth += f", {number(written)} for the written part" if written else ""
     parts = [
         f"# {assignment.name}: {assignment.title}",
-        f"Version {assignment.version}. About {_number(assignment.hours)} hours. {worth}.",
+        f"Version {assignment.version}. About {number(assignment.hours)} hours. {worth}.",
         assignment.introduction,
         "## What you will be able to do\n\n" + _list(assignment.goals),
         _files(assignment, modules),
@@ -102,16 +103,16 @@ def _op_rule(modules):
     )
 
 
-def _task(number, task, plan):
+def _task(place, task, plan):
     runs = plan.checks[task.name]
-    points = _number(sum(run.points for run in runs))
+    points = number(sum(run.points for run in runs))
     names = [
         f"`{module.file}`: " + ", ".join(f"`{name}`" for name in module.functions[task.name])
         for module in plan.modules.all.values()
         if task.name in module.functions
     ]
-    rows = "\n".join(f"| {run.title} | {_number(run.points)} |" for run in runs)
-    text = f"## {number}. {task.title} ({points} points)\n\n"
+    rows = "\n".join(f"| {run.title} | {number(run.points)} |" for run in runs)
+    text = f"## {place}. {task.title} ({points} points)\n\n"
     text += f"{_list(names)}\n\n{task.prose}\n\n| check | points |\n|---|---|\n{rows}"
     if task.chain:
         text += "\n\nIf you give your values on the way these names, the check says which of them "
@@ -121,9 +122,9 @@ def _task(number, task, plan):
 
 def _written(assignment):
     parts = ["## Written part\n\nHand in your answers as `written.md` or on paper."]
-    for number, question in enumerate(assignment.written, 1):  # the rubric would answer it
-        worth = _number(question.points)
-        parts.append(f"**Question {number}** ({worth} points). {question.question}")
+    for place, question in enumerate(assignment.written, 1):  # the rubric would answer it
+        worth = number(question.points)
+        parts.append(f"**Question {place}** ({worth} points). {question.question}")
     return "\n\n".join(parts)
 
 
@@ -142,9 +143,9 @@ def notebook(assignment, plan):
     pieces = rest.split("\n## ")
     for piece in [pieces[0], *(f"## {p}" for p in pieces[1:])]:
         cells.append(new_markdown_cell(piece.strip()))
-        number = piece.removeprefix("## ").partition(". ")[0]
-        if number.isdigit():
-            task = assignment.tasks[int(number) - 1]
+        place = piece.removeprefix("## ").partition(". ")[0]
+        if place.isdigit():
+            task = assignment.tasks[int(place) - 1]
             cells += [new_code_cell(text) for text in _cells(task, modules)]
     for index, cell in enumerate(cells):
         cell["id"] = f"cell-{index}"  # the same release, the same bytes
@@ -263,7 +264,3 @@ def _list(items):
 
 def _and(items):
     return " and ".join(filter(None, [", ".join(items[:-1]), items[-1]])) if items else "nothing"
-
-
-def _number(x):
-    return f"{x:g}"
